@@ -1,0 +1,36 @@
+"""edgeml: from data and a budget to a proven bundle.
+
+    recipe.yaml ─► data ─► search space ─► budgeted search ─► candidates ─► ensemble ─► folded Keras graph
+                                                                                              │
+                report ◄─ bundle ◄─ benchmark ◄─ verify ◄─ quantize / export (TFLite, ONNX) ◄─┘
+
+The names below are imported when they are first used: importing edgeml imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Budget": "edgeml.records",
+    "Cost": "edgeml.records",
+    "Limit": "edgeml.records",
+    "budgeted": "edgeml.search.tuner",
+    "cost": "edgeml.model_cost",
+    "fold_batch_norm": "edgeml.folding",
+    "fit_weights": "edgeml.ensemble",
+    "compile_ensemble": "edgeml.ensemble",
+    "export": "edgeml.model_export",
+    "export_best": "edgeml.model_export",
+    "verify": "edgeml.checking",
+    "benchmark": "edgeml.benchmarking",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'edgeml' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,140 @@
+"""From finalists to the one graph that ships: measured, chosen on the blend split, compiled, folded, counted.
+
+finalists ─► latency ─► ensemble ─► trained graph ─► folded graph ─► cost
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml import costs, ensemble, exporting, pipeline, timing
+from edgeml.ensemble import Choice
+from edgeml.errors import BudgetError
+from edgeml.folding import Folding, fold_batch_norm
+from edgeml.keras_operators import keras_operators
+from edgeml.operators import Operator
+from edgeml.pipeline import OnEvent, Seconds, timed
+from edgeml.records import Cost, Limit
+from edgeml.run_folder import Arrays, RunFolder
+from edgeml.search.runner import Candidate
+
+INPUT = "image"
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The finalists that may ship, with what they say about the blend split."""
+
+    finalists: tuple[Candidate, ...]
+    models: tuple[Any, ...]
+    blend: NDArray[np.float64]
+    measured_ms: tuple[Mapping[Limit, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What ships: the trained graph, the same folded, and what it costs."""
+
+    trained: Any
+    folding: Folding
+    operators: tuple[Operator, ...]
+    cost: Cost
+
+
+def assemble(
+    run: RunFolder, finalists: Sequence[Candidate], arrays: Mapping[str, Arrays], on_event: OnEvent, seconds: Seconds
+) -> tuple[Field, Choice, Graph]:
+    """Choose the members on the blend split and compile the graph that ships.
+
+    Raises:
+        BudgetError: no finalist is within the latency budget, or the whole graph is over budget.
+    """
+    with timed(seconds, "ensemble"):
+        models = [pipeline.load_finalist(run, candidate) for candidate in finalists]
+        x, y = arrays["blend"]
+        probabilities = np.stack([probabilities_of(model, x) for model in models])
+        measured = [_measured(run, model, arrays, on_event) for model in models]
+        field = Field(tuple(finalists), tuple(models), probabilities, tuple(measured))
+        field = _within_latency(run, field)
+        choice = ensemble.choose(
+            field.blend, np.asarray(y), [c.cost for c in field.finalists], run.recipe.budget, run.recipe.ensemble,
+            measured_ms=field.measured_ms, input_elements=math.prod(x.shape[1:]), seed=run.recipe.search.seed,
+        )  # fmt: skip
+        trained = ensemble.compile_ensemble([field.models[i] for i in choice.members], choice.weights, choice.mean)
+        graph = fold(trained)
+        broken = run.recipe.budget.violations(graph.cost)
+        if broken:
+            raise BudgetError(f"budget: the compiled graph is over it: {'; '.join(broken)}. Raise the budget a little.")
+    run.ledger.append("ensemble_fitted", members=[field.finalists[i].id for i in choice.members],
+                      weights=choice.weights, mean=choice.mean, reason=choice.reason)  # fmt: skip
+    return field, choice, graph
+
+
+def fold(trained: Any) -> Graph:
+    """Fold a trained model and count what is left."""
+    folding = fold_batch_norm(trained)
+    operators = keras_operators(folding.model)
+    return Graph(trained, folding, operators, costs.cost(operators))
+
+
+def probabilities_of(model: Any, x: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a model's probabilities, (N, K)."""
+    return np.asarray(model.predict(np.asarray(x, "float32"), batch_size=512, verbose=0), np.float64)
+
+
+def _measured(run: RunFolder, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent) -> dict[Limit, float]:
+    """Measure one finalist at every latency limit of the budget."""
+    limits = run.recipe.budget.latency
+    if not limits:
+        return {}
+    place = run.path("finalists", "latency", "x").parent
+    targets = {target_of(limit.runtime) for limit in limits}
+    samples = {INPUT: np.asarray(arrays["train"][0][:64], "float32")}
+    files = exporting.write(
+        fold_batch_norm(model).model, place, sorted(targets), sorted({limit.precision for limit in limits}),
+        samples, on_event,
+    )  # fmt: skip
+    paths = {file.path.name: file.path for file in files}
+    precisions = {file.path.name: file.precision for file in files}
+    records, _ = timing.measure(paths, samples, precision=precisions, threads=run.recipe.benchmark.threads)
+    by_key = {(target_of_file(r.file), r.precision): r.quiet_ms for r in records}
+    return {limit: by_key[target_of(limit.runtime), limit.precision] for limit in limits}
+
+
+def target_of(runtime: str) -> str:
+    """Return the export target whose files a runtime opens."""
+    return {"onnxruntime": "onnx", "litert": "tflite"}[runtime]
+
+
+def target_of_file(name: str) -> str:
+    """Return the export target that wrote a file."""
+    return Path(name).suffix[1:]
+
+
+def _within_latency(run: RunFolder, field: Field) -> Field:
+    """Drop the finalists that are, measured, over a latency limit."""
+    fits = [
+        not run.recipe.budget.violations(candidate.cost, ms)
+        for candidate, ms in zip(field.finalists, field.measured_ms, strict=True)
+    ]
+    if not any(fits):
+        limit, ms = min(
+            ((limit, ms[limit]) for ms in field.measured_ms for limit in ms if ms[limit] > limit.max_ms),
+            key=lambda pair: pair[1],
+        )
+        raise BudgetError(
+            f"budget.latency: every finalist is over it; the fastest needs {ms:.3f} ms on {limit.device} in"
+            f" {limit.runtime} {limit.precision}, {limit.max_ms:g} are allowed. Raise max_ms or lower budget.macs."
+        )
+    kept = [i for i, is_within in enumerate(fits) if is_within]
+    return Field(
+        tuple(field.finalists[i] for i in kept), tuple(field.models[i] for i in kept), field.blend[kept],
+        tuple(field.measured_ms[i] for i in kept),
+    )  # fmt: skip

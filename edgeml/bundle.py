@@ -1,0 +1,218 @@
+"""A bundle: files, golden tensors, manifest, sums; staged beside its place and renamed as a whole.
+
+    exported/.<name>.staging-<pid>/  ── every gate passed ──►  exported/<name>/
+
+The manifest is written last but for the sums. A bundle that stands is replaced only by a finished one; a folder that is
+not a bundle is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgeml
+from edgeml.errors import IntegrityError, UsageError
+from edgeml.records import to_json
+
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+GOLDEN_SAMPLES = 64
+GOLDEN_REAL = 48
+PACKAGES = ("tensorflow", "keras", "keras-tuner", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
+# What another machine's kernels may differ by: float32 by rounding, int8 by a few steps of 1/256.
+OTHER_MACHINE_FLOAT_LIMIT = 1e-4
+OTHER_MACHINE_INT8_LIMIT = 16 / 256
+OTHER_MACHINE_TOP1_MIN = 0.95
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a folder to fill; when the block ends well it becomes ``place``, else it vanishes.
+
+    Raises:
+        UsageError: ``place`` holds something that is not a bundle, or cannot be written to.
+    """
+    check_place(place.resolve())
+    with _staged(place.resolve()) as staging:
+        yield staging
+
+
+@contextmanager
+def _staged(place: Path) -> Iterator[Path]:
+    staging = place.with_name(f".{place.name}.staging-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed and had our number
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{place.parent}: cannot be written to ({error.strerror}). Choose another --out.") from error
+    try:
+        yield staging
+        _swap(staging, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_place(place: Path) -> None:
+    """Raise before long work if ``place`` cannot become a bundle."""
+    if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).is_file()):
+        raise UsageError(f"{place}: holds something that is not a bundle. Move it away, or choose another --out.")
+    strangers = _strangers(place)
+    if strangers:
+        raise UsageError(
+            f"{place}: holds a bundle and, beside it, {', '.join(strangers[:3])}, which would be lost. Move"
+            f" {'it' if len(strangers) == 1 else 'them'} away, or choose another --out."
+        )
+    parent = next(folder for folder in [place.parent, *place.parent.parents] if folder.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{parent}: cannot be written to (read-only, or not yours). Choose another --out.")
+
+
+def _strangers(place: Path) -> list[str]:
+    """Name the files in a bundle's folder that its sums do not list."""
+    if not (place / SUMS).is_file():
+        return []
+    listed = {line.split("  ", 1)[-1] for line in (place / SUMS).read_text("utf-8", "replace").splitlines()} | {SUMS}
+    found = (path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())
+    return sorted(name for name in found if name not in listed)
+
+
+def _swap(staging: Path, place: Path) -> None:
+    old = place.with_name(f".{place.name}.old-{os.getpid()}")
+    if place.exists():
+        place.rename(old)
+    try:
+        staging.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def golden_inputs(samples: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.float32]:
+    """Return 64 inputs: real ones spread over ``samples``, then extremes of the value range."""
+    low, high = value_range
+    rows = np.linspace(0, len(samples) - 1, min(GOLDEN_REAL, len(samples))).astype(int)
+    real = samples[rows].astype("float32")
+    shape, rng = real.shape[1:], np.random.default_rng(0)
+    flat = [np.full(shape, value, "float32") for value in (0.0, low, high, (low + high) / 2)]
+    half = np.where(np.arange(np.prod(shape)).reshape(shape) % 2, low, high).astype("float32")
+    count = GOLDEN_SAMPLES - len(real) - len(flat) - 1
+    noise = rng.uniform(low, high, (count // 2, *shape)).astype("float32")
+    dots = np.full((count - count // 2, *shape), low, "float32")
+    for dot in dots.reshape(len(dots), -1):
+        dot[rng.integers(dot.size)] = high
+    return np.concatenate([real, np.stack([*flat, half]), noise, dots])
+
+
+def golden_limits(path: str, precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
+    """Return what ``verify.py`` holds a file to on another machine; ``outputs`` are the golden ones, (64, …)."""
+    are_probabilities = np.all(outputs >= 0) and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)
+    spread = 1.0 if are_probabilities else float(np.ptp(outputs)) or 1.0  # probabilities range from 0 to 1
+    if precision == "float32":
+        return {"path": path, "reference": "outputs", "max_abs_limit": OTHER_MACHINE_FLOAT_LIMIT * spread,
+                "top1_agreement_min": 1.0}  # fmt: skip
+    return {"path": path, "reference": "expected", "max_abs_limit": OTHER_MACHINE_INT8_LIMIT * spread,
+            "top1_agreement_min": OTHER_MACHINE_TOP1_MIN}  # fmt: skip
+
+
+def write_sums(folder: Path, manifest: dict[str, Any], roles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Complete ``manifest["files"]`` from what lies in ``folder``, and write manifest and SHA256SUMS.
+
+    ``roles`` gives what is known of a file beside its name, sum and size.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, SUMS))
+    manifest["files"] = [_entry(path, path.relative_to(folder).as_posix(), roles) for path in paths]
+    (folder / MANIFEST).write_text(json.dumps(to_json(manifest), indent=1, allow_nan=False) + "\n", "utf-8")
+    named = [*paths, folder / MANIFEST]
+    lines = [f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in sorted(named)]
+    (folder / SUMS).write_text("".join(lines), "utf-8")
+
+
+def _entry(path: Path, name: str, roles: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {"path": name, **roles.get(name, {"role": "document"}), "sha256": sha256(path), "bytes": path.stat().st_size}
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def copy_scripts(folder: Path) -> None:
+    """Put the scripts that need only numpy and a runtime into a bundle."""
+    for name in ("verify.py", "benchmark.py"):
+        shutil.copyfile(Path(edgeml.__file__).parent / "bundled" / name, folder / name)
+
+
+def provenance() -> dict[str, Any]:
+    """Return when, with what and on what a bundle was made."""
+    return {
+        "edgeml": version("edgeml-export"),
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor's name, its vector extensions and the number of cores."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    wanted = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    return {
+        "cpu": facts.get("model name", "unknown"),
+        "flags": [f for f in wanted if f in flags],
+        "cores": os.cpu_count(),
+    }
+
+
+def models(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the entries of the exported model files."""
+    return [entry for entry in manifest["files"] if entry.get("role") == "model" and entry.get("target") != "keras"]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a bundle.
+
+    Raises:
+        UsageError: the folder is not a bundle.
+        IntegrityError: the manifest was changed so that it is no JSON.
+    """
+    check_is_bundle(folder)
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{folder / MANIFEST}: changed, not JSON ({error}). Get the bundle again.") from error
+    return found
+
+
+def check_is_bundle(folder: Path) -> None:
+    """Raise if a folder is not a bundle.
+
+    Raises:
+        UsageError: it has no manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"{folder}: not a bundle ({MANIFEST} is missing). Make one with `edgeml run` or `edgeml export`."
+        )
+
+
+@contextmanager
+def rewritten(place: Path) -> Iterator[Path]:
+    """Give a copy of a bundle to change; when the block ends well it takes the bundle's place."""
+    with _staged(place.resolve()) as folder:
+        shutil.copytree(place, folder, dirs_exist_ok=True)
+        yield folder

@@ -1,0 +1,294 @@
+"""The command line: one function per verb. Frameworks are imported inside the verbs; ``terminal`` does the drawing."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from edgeml.errors import EdgemlError, Interrupted
+from edgeml.terminal import Progress, Terminal, table
+
+app = typer.Typer(
+    name="edgeml", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Search small Keras networks under a budget, fold, ensemble, export to TFLite and ONNX, prove every file.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show what libraries print, and tracebacks.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the bundle; exported/NAME if not given.")]
+
+
+def main() -> None:
+    """Entry point of the command ``edgeml``."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        code = _misused(error, as_json="--json" in sys.argv)
+    sys.exit(code)
+
+
+def _misused(error: TyperException, *, as_json: bool) -> int:
+    """Say in one line what is wrong with the call; a bare ``edgeml`` shows the help."""
+    context = getattr(error, "ctx", None)
+    with Terminal(as_json=as_json, quiet=True, debug=True) as terminal:
+        if len(sys.argv) < 2:
+            print(error.format_message(), file=terminal.err)
+            return error.exit_code
+        message = " ".join(error.format_message().split())
+        stop = "" if message.endswith((".", "?")) else "."
+        help_ = f"{context.command_path if context else 'edgeml'} --help"
+        return _failed(terminal, error.exit_code, "UsageError", f"{message}{stop} `{help_}` shows what is allowed.")
+
+
+def _carry_out(verb: Callable[[Terminal], tuple[str, Any, int]], *, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Run a verb; print its result or its one-line error, and exit with the right code."""
+    code = 0
+    with Terminal(as_json=as_json, quiet=quiet, debug=debug) as terminal:
+        try:
+            text, document, code = verb(terminal)
+            terminal.result(text, document)
+        except EdgemlError as error:
+            code = _failed(terminal, error.exit_code, type(error).__name__, str(error))
+        except KeyboardInterrupt:
+            code = _failed(terminal, Interrupted.exit_code, "Interrupted", "stopped; nothing was written.")
+        except BrokenPipeError:
+            terminal.out_is_closed()  # the reader has seen enough (`| head`)
+        except Exception as error:  # noqa: BLE001  (the last door: everything that was not foreseen)
+            if debug:
+                traceback.print_exc(file=terminal.err)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+            code = _failed(terminal, 1, "InternalError", f"internal error: {text}. --debug shows where.")
+    sys.exit(code)
+
+
+def _failed(terminal: Terminal, code: int, kind: str, message: str) -> int:
+    terminal.clear()
+    if terminal.as_json:
+        terminal.result("", {"error": {"code": code, "kind": kind, "message": message}})
+    else:
+        print(f"edgeml: {message}", file=terminal.err)
+    return code
+
+
+def _interruptible(work: Callable[[], Any], resume: str) -> Any:
+    """Call ``work``; Ctrl-C ends it with the command that goes on.
+
+    Raises:
+        Interrupted: the user stopped it.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; what was trained is kept. Go on with: {resume}") from None
+
+
+def _command() -> str:
+    return shlex.join(["edgeml", *sys.argv[1:]])
+
+
+def _command_to_resume() -> str:
+    words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["edgeml", *words, "--resume"])
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(help="A recipe (.yaml), a folder of class folders, or an .npz file.")],
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters of the whole graph.")] = None,
+    max_macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-accumulates of the whole graph.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(min=1e-6, help="Most ms here, onnxruntime float32.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Within five minutes on a small data set.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    out: Out = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search, train, ensemble, fold, export, verify, benchmark, bundle, report."""
+    limits = {"max_params": max_params, "max_macs": max_macs, "max_latency_ms": max_latency_ms}
+
+    def verb(terminal: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import make
+
+        recipe = make.recipe_of(source, set_ or [], **limits, quick=quick)  # type: ignore[arg-type]
+        text, document = _interruptible(
+            lambda: make.run(recipe, out, _command(), Progress(terminal), terminal, resume=resume, overwrite=overwrite),
+            _command_to_resume(),
+        )
+        return text, document, 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def search(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (.yaml).")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Networks to train (search.max_trials).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a search would meet; write nothing.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search alone, into runs/NAME/."""
+    overrides = [*(set_ or []), *([f"search.max_trials={trials}"] if trials else [])]
+
+    def verb(terminal: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import make
+
+        loaded = make.recipe_of(recipe, overrides)
+        if dry_run:
+            return *make.dry_run(loaded, Progress(terminal)), 0
+        text, document = _interruptible(
+            lambda: make.search(loaded, Progress(terminal), terminal, resume=resume, overwrite=overwrite),
+            _command_to_resume(),
+        )
+        return text, document, 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a .keras / .h5 model file.")],
+    to: Annotated[str | None, typer.Option(help="Targets: tflite,onnx.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Number formats: float32,int8.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Inputs that every file is compared on: npz or folder.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Inputs that int8 ranges are taken from.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a proven bundle from a run, or from any Keras model."""
+
+    def verb(terminal: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import make
+
+        if source.is_dir():
+            refused = {"--samples": samples, "--calibration": calibration, "--labels": labels}
+            return *make.export_run(source, to, precision, out, refused, _command(), Progress(terminal), terminal), 0
+        files = {"samples": samples, "calibration": calibration, "labels": labels}
+        return *make.export_model(source, to, precision, out, files, Progress(terminal), terminal), 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    layers: Annotated[bool, typer.Option("--layers", help="Run the bundle's model.keras too (TensorFlow).")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check a bundle: integrity first, then every file against the golden tensors."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import examine
+
+        return examine.verify(bundle, layers=layers)
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def benchmark(
+    sources: Annotated[list[Path], typer.Argument(help="Bundles or model files.")],
+    against: Annotated[Path | None, typer.Option(help="Compare every file with this one.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each runtime.")] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency, interleaved, with intervals and a noise floor."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import examine
+
+        return *examine.benchmark(sources, against, threads), 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A .keras or .h5 model file.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show parameters, MACs, memory, folding plan, per layer, after folding."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import examine
+
+        return *examine.inspect(model), 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def report(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a bundle's HTML report again."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import examine
+
+        return *examine.report(bundle), 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def schema(as_json: Json = True, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Print the JSON Schema of recipes."""
+    from edgeml import recipe_file
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        return "", recipe_file.json_schema(), 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def doctor(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Show versions, processor, extras, and what is wrong with this installation."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import examine
+
+        found = examine.doctor()
+        rows = [[name, version] for name, version in found["versions"].items()]
+        cpu = found["cpu"]
+        text = [table(["package", "version"], rows), f"\ncpu: {cpu['cpu']} {' '.join(cpu['flags'])}"]
+        text += [
+            f"extra {name}: {'installed' if there else 'not installed'}" for name, there in found["extras"].items()
+        ]
+        text += [f"problem: {line}" for line in found["problems"]] or ["no problems found"]
+        return "\n".join(text), found, 1 if found["problems"] else 0
+
+    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)

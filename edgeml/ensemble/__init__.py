@@ -1,0 +1,7 @@
+"""Ensembles: who joins, with what weight, and how they become one graph."""
+
+from edgeml.ensemble.choice import Choice, choose
+from edgeml.ensemble.graph import compile_ensemble
+from edgeml.ensemble.weights import blend, cross_fitted, fit_weights, log_loss
+
+__all__ = ["Choice", "blend", "choose", "compile_ensemble", "cross_fitted", "fit_weights", "log_loss"]

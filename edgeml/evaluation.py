@@ -1,0 +1,140 @@
+"""The last look: test labels are read here, once, after all files exist. It may refuse a bundle, never reselect.
+
+Beside every file stand what a reader needs to judge it: trivial baselines fitted on the same splits, the best single
+network, plain averaging, the confusion matrix and the worst mistakes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml import intervals
+from edgeml.errors import GateError
+from edgeml.exporting import Artifact
+from edgeml.runtimes import open_model
+
+WORST = 12
+LOGISTIC_SAMPLES = 10_000  # at most so many training samples, and
+LOGISTIC_FEATURES = 4_096  # so many inputs: the baseline has to cost seconds
+Arrays = tuple[NDArray[Any], NDArray[np.int64]]
+Probabilities = NDArray[Any]
+
+
+def files(artifacts: Sequence[Artifact], x_test: NDArray[Any], input_name: str) -> dict[str, Probabilities]:
+    """Return every file's probabilities on the test inputs."""
+    return {a.path.name: _only(open_model(a.path).predict({input_name: x_test})) for a in artifacts}
+
+
+def _only(outputs: Mapping[str, Probabilities]) -> Probabilities:
+    return next(iter(outputs.values()))
+
+
+def metrics(probabilities: Mapping[str, Probabilities], labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Return the manifest's rows: file, split, accuracy with interval."""
+    return [
+        {"file": name, "split": "test", **intervals.accuracy(p.argmax(axis=1), labels)}
+        for name, p in probabilities.items()
+    ]
+
+
+def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], limit: float) -> None:
+    """Hold each quantized file against the float file of its target.
+
+    Raises:
+        GateError: accuracy drops by more than ``limit``.
+    """
+    by_file = {row["file"]: row for row in rows}
+    best_float = max((by_file[a.path.name]["accuracy"] for a in artifacts if a.precision == "float32"), default=None)
+    for artifact in artifacts:
+        row = by_file[artifact.path.name]
+        if best_float is None or artifact.precision == "float32":
+            continue
+        drop = best_float - row["accuracy"]
+        if drop > limit + 1e-9:
+            low, high = row["interval_95"]
+            raise GateError(
+                f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is {100 * drop:.2f} points"
+                f" below float32; at most {100 * limit:g} are allowed. Raise verify.int8_max_accuracy_drop, or export"
+                " float32 only."
+            )
+
+
+def baselines(train: Arrays, test: Arrays, num_classes: int) -> list[dict[str, Any]]:
+    """Fit the majority class and logistic regression on the inputs; score both on test."""
+    majority = int(np.bincount(train[1], minlength=num_classes).argmax())
+    rows = [("majority class", np.full(len(test[1]), majority)), ("logistic regression on the inputs", None)]
+    out = []
+    for name, predicted in rows:
+        values = _logistic(train, test[0]) if predicted is None else predicted
+        scored = intervals.accuracy(values, test[1])
+        out.append({"name": name, "test_accuracy": scored["accuracy"], "interval_95": scored["interval_95"],
+                    "samples": scored["samples"]})  # fmt: skip
+    return out
+
+
+def _logistic(train: Arrays, x_test: NDArray[Any]) -> NDArray[Any]:
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = train[0][:LOGISTIC_SAMPLES], train[1][:LOGISTIC_SAMPLES]
+    step = int(np.ceil(np.sqrt(max(1.0, np.prod(x.shape[1:]) / LOGISTIC_FEATURES))))
+
+    def flat(values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(values[:, ::step, ::step], "float32").reshape(len(values), -1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # bounded on purpose
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, C=0.1)).fit(flat(x), y)
+    return np.asarray(model.predict(flat(x_test)))
+
+
+def confusion(
+    probabilities: Probabilities, labels: NDArray[np.int64], names: Sequence[str], file: str
+) -> dict[str, Any]:
+    """Return the confusion matrix, rows the truth."""
+    matrix = np.zeros((len(names), len(names)), int)
+    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
+    return {"file": file, "labels": list(names), "matrix": matrix.tolist()}
+
+
+def worst(
+    probabilities: Probabilities, test: Arrays, names: Sequence[str], value_range: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """Return the mistakes of which the network is most certain, with the image."""
+    x, y = test
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != y)
+    order = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:WORST]
+    return [
+        {
+            "label": names[y[i]],
+            "predicted": names[predicted[i]],
+            "confidence": float(probabilities[i, predicted[i]]),
+            "png_base64": _png(x[i], value_range),
+        }
+        for i in order
+    ]
+
+
+def _png(image: NDArray[Any], value_range: tuple[float, float]) -> str:
+    from PIL import Image
+
+    low, high = value_range
+    shown = np.clip((np.asarray(image, "float32") - low) * (255.0 / max(high - low, 1e-12)), 0, 255).astype("uint8")
+    picture = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown[..., :3])
+    factor = max(1, 48 // max(picture.size))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((96, 96))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,141 @@
+"""From a folded Keras graph to staged files, target by target: each is opened in its own runtime and proven.
+
+A file that another one starts from (ONNX int8 from TFLite int8) is written first, and kept only if it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeml import parity, plugins, recipe
+from edgeml.errors import ParityError, TargetError, UsageError
+from edgeml.parity import Parity
+from edgeml.records import Event
+from edgeml.runtimes import Arrays, Loaded, Signature, open_model
+from edgeml.runtimes.keras import Reference
+from edgeml.targets import Quantization
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One exported file: where it lies, what it is, how it was quantized, and what goes in and out."""
+
+    path: Path
+    target: str
+    precision: str
+    quantization: Quantization | None
+    signature: Signature
+
+
+def file_name(target: str, precision: str) -> str:
+    """Return the name that a file has in a bundle."""
+    suffix = plugins.get("targets", target).SUFFIX
+    return f"model{suffix}" if precision == "float32" else f"model_{precision}{suffix}"
+
+
+def write(
+    model: Any,
+    folder: Path,
+    targets: Sequence[str],
+    precisions: Sequence[str],
+    calibration: Arrays | None,
+    on_event: OnEvent,
+) -> list[Artifact]:
+    """Write every target at every precision into ``folder``.
+
+    Raises:
+        TargetError: a target cannot take this network, or lacks a precision.
+        UsageError: int8 is asked for without calibration samples, or nothing is asked for.
+    """
+    for what, words in (("to", targets), ("precision", precisions)):
+        if not words:
+            raise UsageError(f"{what}: got none; at least one is due.")
+    asked = list(dict.fromkeys((target, precision) for target in targets for precision in precisions))
+    check_request(targets, precisions, calibrated=calibration is not None)
+    written: dict[tuple[str, str], Artifact] = {}
+    for target, precision in asked:
+        _write_one(model, folder, target, precision, calibration, written, on_event)
+    for key in written.keys() - set(asked):
+        written[key].path.unlink()
+    return [written[key] for key in asked]
+
+
+def check_request(targets: Sequence[str], precisions: Sequence[str], *, calibrated: bool) -> None:
+    """Refuse what cannot be written, before anything is loaded.
+
+    Raises:
+        TargetError: a target lacks a precision. UsageError: an unknown target, or int8 without calibration samples.
+    """
+    for module in [plugins.get("targets", target) for target in targets]:
+        for precision in precisions:
+            if precision not in module.PRECISIONS:
+                allowed = ", ".join(module.PRECISIONS)
+                raise TargetError(
+                    f"target {module.__name__.split('.')[-1]}: no precision '{precision}'; it writes {allowed}."
+                )
+    if "int8" in precisions and not calibrated:
+        raise UsageError("int8: needs calibration samples; give --calibration DATA (npz or folder of class folders).")
+
+
+def _write_one(
+    model: Any,
+    folder: Path,
+    target: str,
+    precision: str,
+    calibration: Arrays | None,
+    written: dict[tuple[str, str], Artifact],
+    on_event: OnEvent,
+) -> None:
+    if (target, precision) in written:
+        return
+    module = plugins.get("targets", target)
+    for needed_target, needed_precision in module.NEEDS.get(precision, ()):
+        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event)
+    path = folder / file_name(target, precision)
+    on_event(Event("export", path.name))
+    sources = {key: artifact.path for key, artifact in written.items()}
+    quantization = module.export(model, precision, path, sources, calibration)
+    written[target, precision] = Artifact(path, target, precision, quantization, open_model(path).signature)
+
+
+def prove(
+    folded: Any, original: Any, artifacts: Sequence[Artifact], samples: Arrays, name: str, gates: recipe.Verify
+) -> list[Parity]:
+    """Compare trained = folded, and folded = each file, on ``samples`` (called ``name``).
+
+    Raises:
+        ParityError: something differs; the message gathers every failure with its figures.
+    """
+    kind = parity.output_kind(folded)
+    reference: Loaded = Reference(folded)
+
+    def row(first: Loaded, second: Loaded, file: str, what: str, precision: str) -> Parity:
+        return parity.compare(
+            first, second, samples, gates, file=file, what=what, inputs_name=name, precision=precision, kind=kind
+        )
+
+    rows = [row(Reference(original), reference, "model.keras", "trained = folded", "float32")]
+    for artifact in artifacts:
+        loaded = open_model(artifact.path)
+        rows.append(row(reference, loaded, artifact.path.name, "file = folded", artifact.precision))
+    failed = [f"{r.file} ({r.what}): {'; '.join(r.failures)}" for r in rows if not r.passed]
+    if failed:
+        raise ParityError(f"parity on {name}: {' | '.join(failed)}. Nothing was written to the output folder.")
+    return rows
+
+
+def signature_json(artifact: Artifact) -> dict[str, Any]:
+    """Return a file's quantization as the manifest states it."""
+
+    def side(tensors: Any) -> dict[str, Any]:
+        first = tensors[0]
+        if first.scale is None:
+            return {}
+        return {"dtype": first.dtype, "scale": first.scale, "zero_point": first.zero_point}
+
+    return {"input": side(artifact.signature.inputs), "output": side(artifact.signature.outputs)}

@@ -1,0 +1,207 @@
+"""A folded Keras model as a list of operators: what a budget is finally judged on.
+
+Nested models are laid flat; views (flatten, reshape, dropout) vanish; an activation joins the operator before it where
+that operator has no other reader. A layer that is not known here is an error, never a silent zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from edgeml.errors import TargetError
+from edgeml.operators import Operator, Shape
+
+VIEWS = {
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
+    "AlphaDropout", "Flatten", "Reshape", "Identity", "ActivityRegularization", "InputLayer",
+}  # fmt: skip
+FUSED = {"Activation", "ReLU", "LeakyReLU", "ELU", "PReLU"}
+PLAIN = {
+    "Add": "add", "Subtract": "add", "Average": "add", "Multiply": "multiply", "Maximum": "add", "Minimum": "add",
+    "Concatenate": "concat", "Softmax": "softmax", "Permute": "pad",
+    "MaxPooling1D": "max_pool", "MaxPooling2D": "max_pool", "MaxPooling3D": "max_pool",
+    "AveragePooling1D": "avg_pool", "AveragePooling2D": "avg_pool", "AveragePooling3D": "avg_pool",
+    "GlobalAveragePooling1D": "global_pool", "GlobalAveragePooling2D": "global_pool",
+    "GlobalMaxPooling1D": "global_pool", "GlobalMaxPooling2D": "global_pool",
+    "ZeroPadding1D": "pad", "ZeroPadding2D": "pad", "ZeroPadding3D": "pad",
+    "Cropping1D": "pad", "Cropping2D": "pad", "UpSampling1D": "resize", "UpSampling2D": "resize",
+}  # fmt: skip
+
+
+def keras_operators(model: Any) -> tuple[Operator, ...]:
+    """List the operators of a Keras model, BatchNormalization that is left counted as a kept affine.
+
+    Raises:
+        TargetError: a layer whose cost is not known.
+    """
+    return tuple(_Reader().read(model))
+
+
+@contextmanager
+def as_if_trained(model: Any) -> Iterator[None]:
+    """Give every BatchNormalization a mean for a while: that of a fresh one is 0, so its bias would fold away."""
+    import numpy as np
+
+    means = [layer.moving_mean for layer in model._flatten_layers() if hasattr(layer, "moving_mean")]
+    before = [np.array(mean) for mean in means]
+    for mean in means:
+        mean.assign([1.0] * mean.shape[0])
+    try:
+        yield
+    finally:
+        for mean, values in zip(means, before, strict=True):
+            mean.assign(values)
+
+
+class _Reader:
+    """Walks the graph; remembers which operator makes each tensor, and whose weights were counted."""
+
+    def __init__(self) -> None:
+        self.operators: dict[str, Operator] = {}
+        self.made_by: dict[int, str] = {}
+        self.counted: set[int] = set()
+
+    def read(self, model: Any) -> list[Operator]:
+        for tensor in model.inputs:
+            self.made_by[id(tensor)] = self._put(Operator(tensor.name, "input", (), tuple(tensor.shape[1:])))
+        self._walk(model)
+        return _fused(list(self.operators.values()), {self.made_by[id(tensor)] for tensor in model.outputs})
+
+    def _walk(self, model: Any) -> None:
+        graph = getattr(model, "_functional", None) or model
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                if not node.is_input:
+                    self._node(node)
+
+    def _node(self, node: Any) -> None:
+        layer, sources = node.operation, list(node.input_tensors)
+        if hasattr(layer, "_nodes_by_depth") or hasattr(layer, "_functional"):
+            inner = getattr(layer, "_functional", None) or layer
+            for outer, own in zip(sources, inner._inputs, strict=True):
+                self.made_by[id(own)] = self.made_by[id(outer)]
+            self._walk(layer)
+            for outer, own in zip(node.outputs, inner._outputs, strict=True):
+                self.made_by[id(outer)] = self.made_by[id(own)]
+            return
+        names = tuple(self.made_by[id(tensor)] for tensor in sources if id(tensor) in self.made_by)
+        kind = type(layer).__name__
+        if kind in VIEWS:
+            self.made_by[id(node.outputs[0])] = names[0]
+            return
+        shape = tuple(int(size) for size in node.outputs[0].shape[1:])
+        renamed: dict[str, str] = {}
+        for operator in _described(layer, kind, names, tuple(sources[0].shape[1:]), shape):
+            inputs = tuple(renamed.get(name, name) for name in operator.inputs)
+            stored = id(layer) not in self.counted  # a layer called again computes again, with the weights it has
+            weights, biases = (operator.weights, operator.biases) if stored else (0, 0)
+            renamed[operator.name] = made = self._put(replace(operator, inputs=inputs, weights=weights, biases=biases))
+        self.counted.add(id(layer))
+        self.made_by.update((id(tensor), made) for tensor in node.outputs)
+
+    def _put(self, operator: Operator) -> str:
+        name = operator.name
+        while name in self.operators:
+            name += "'"
+        self.operators[name] = replace(operator, name=name)
+        return name
+
+
+def _described(layer: Any, kind: str, names: tuple[str, ...], source: Shape, shape: Shape) -> list[Operator]:
+    if kind in PLAIN:
+        return [Operator(layer.name, PLAIN[kind], names, shape)]
+    if kind in FUSED:
+        weights = sum(math.prod(w.shape) for w in layer.weights)
+        return [Operator(layer.name, "activation", names, shape, weights, activation=_activation(layer))]
+    if kind not in _READERS:
+        raise TargetError(
+            f"layer '{layer.name}' ({kind}): its cost is not known; {', '.join(sorted([*_READERS, *PLAIN]))} are."
+        )
+    return _READERS[kind](layer, names, source, shape)
+
+
+def _activation(layer: Any) -> str:
+    name = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__.lower())
+    return {"hard_silu": "hard_swish"}.get(name, str(name))
+
+
+def _size(weight: Any) -> int:
+    return 0 if weight is None else math.prod(weight.shape)
+
+
+def _places(layer: Any, shape: Shape) -> int:
+    """Count the positions of a feature map, channels last or first."""
+    return math.prod(shape[1:] if getattr(layer, "data_format", "") == "channels_first" else shape[:-1])
+
+
+def _biases(layer: Any) -> int:
+    return _size(layer.bias) if layer.use_bias else 0
+
+
+def _matrix(kind: str) -> Callable[..., list[Operator]]:
+    def read(layer: Any, names: tuple[str, ...], source: Shape, shape: Shape) -> list[Operator]:
+        weights = _size(layer.kernel)
+        transposed = "Transpose" in type(layer).__name__
+        macs = _places(layer, source if transposed else shape) * weights
+        kernel, strides = tuple(getattr(layer, "kernel_size", ())), tuple(getattr(layer, "strides", ()))
+        biases, activation = _biases(layer), _activation(layer)
+        return [Operator(layer.name, kind, names, shape, weights, biases, macs, kernel, strides, activation)]
+
+    return read
+
+
+def _separable(layer: Any, names: tuple[str, ...], _source: Shape, shape: Shape) -> list[Operator]:
+    depthwise, pointwise = _size(layer.depthwise_kernel), _size(layer.pointwise_kernel)
+    channels, places = math.prod(layer.depthwise_kernel.shape[-2:]), _places(layer, shape)
+    between = (channels, *shape[1:]) if layer.data_format == "channels_first" else (*shape[:-1], channels)
+    first = Operator(
+        f"{layer.name}/depthwise", "depthwise", names, between, depthwise, 0, places * depthwise,
+        tuple(layer.kernel_size), tuple(layer.strides),
+    )  # fmt: skip
+    second = Operator(
+        layer.name, "conv", (first.name,), shape, pointwise, _biases(layer), places * pointwise,
+        (1,) * len(layer.kernel_size), (1,) * len(layer.kernel_size), _activation(layer),
+    )  # fmt: skip
+    return [first, second]
+
+
+def _affine(layer: Any, names: tuple[str, ...], _source: Shape, shape: Shape) -> list[Operator]:
+    import numpy as np
+
+    if type(layer).__name__ == "Rescaling":
+        scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
+        return [Operator(layer.name, "affine", names, shape, scale.size, offset.size if offset.any() else 0)]
+    channels = _size(layer.moving_mean if hasattr(layer, "moving_mean") else layer.mean)
+    return [Operator(layer.name, "affine", names, shape, channels, channels)]
+
+
+_READERS: dict[str, Callable[..., list[Operator]]] = {
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _matrix("conv")),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _matrix("conv")),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _matrix("depthwise")),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
+    "Dense": _matrix("dense"),
+    **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), _affine),
+}
+
+
+def _fused(operators: list[Operator], outputs: set[str]) -> list[Operator]:
+    """Let activations join the operator before them where nothing else reads it."""
+    by_name = {operator.name: operator for operator in operators}
+    joined: dict[str, str] = {}
+    for operator in operators:
+        if operator.kind != "activation" or operator.weights or operator.activation == "softmax":
+            continue
+        source = joined.get(operator.inputs[0], operator.inputs[0])
+        readers = [other for other in operators if operator.inputs[0] in other.inputs]
+        before = by_name[source]
+        if before.kind == "input" or before.activation != "linear" or len(readers) > 1 or source in outputs:
+            continue
+        by_name[source] = replace(before, activation=operator.activation)
+        joined[operator.name] = source
+        del by_name[operator.name]
+    return [replace(op, inputs=tuple(joined.get(name, name) for name in op.inputs)) for op in by_name.values()]

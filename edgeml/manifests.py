@@ -1,0 +1,281 @@
+"""What a bundle says of itself: manifest, report and model card, from the records of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml import bundle, ensemble, evaluation, exporting, intervals, recipe_file
+from edgeml import report as pages
+from edgeml.assembly import INPUT, Field, Graph, probabilities_of
+from edgeml.ensemble import Choice
+from edgeml.exporting import Artifact
+from edgeml.parity import Parity
+from edgeml.records import to_json
+from edgeml.run_folder import Arrays, RunFolder
+from edgeml.runtimes import Arrays as Inputs
+from edgeml.runtimes import open_model
+from edgeml.search.runner import Candidate
+from edgeml.timing import Latency
+
+Json = dict[str, Any]
+
+
+def report(
+    run: RunFolder,
+    candidates: Sequence[Candidate],
+    field: Field,
+    choice: Choice,
+    graph: Graph,
+    artifacts: Sequence[Artifact],
+    arrays: Mapping[str, Arrays],
+    parity: Sequence[Parity],
+    latency: Sequence[Latency],
+    command: str,
+) -> Json:
+    """Look at the test labels, once, and return everything that the report is drawn from.
+
+    Raises:
+        GateError: a quantized file loses more accuracy than allowed.
+    """
+    x, y = (np.asarray(values) for values in arrays["test"])
+    x = x.astype("float32")
+    by_file = evaluation.files(artifacts, x, INPUT)
+    rows = evaluation.metrics(by_file, y)
+    evaluation.check_drop(rows, artifacts, run.recipe.verify.int8_max_accuracy_drop)
+    dataset = run.dataset()
+    labels = dataset["labels"]
+    test = [probabilities_of(model, x) for model in field.models]
+    shown = artifacts[0].path.name
+    return {
+        "schema_version": 1,
+        "manifest": _manifest(run, choice, field, graph, rows, parity, latency),
+        "recipe": recipe_file.to_dict(run.recipe),
+        "command": command,
+        "trials": [_trial(c, {f.id for f in field.finalists}) for c in candidates],
+        "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
+        "finalists": [_finalist(i, field, choice, run, arrays, test[i], y) for i in range(len(field.finalists))],
+        "ensemble": _ensemble(choice, field, arrays, test, y),
+        "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
+        "splits": _splits(run),
+        "data_notes": dataset["notes"],
+        "confusion": evaluation.confusion(by_file[shown], y, labels, shown),
+        "worst": evaluation.worst(by_file[shown], (x, y), labels, dataset["value_range"]),
+        "layers": [
+            {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
+            for o in graph.operators
+        ],
+        "gates": to_json(run.recipe.verify),
+    }
+
+
+def write(
+    folder: Path,
+    report: Json,
+    graph: Graph,
+    artifacts: Sequence[Artifact],
+    samples: NDArray[Any],
+    calibration: Inputs | None,
+    split: str,
+) -> None:
+    """Put everything but the model files into a staged bundle: golden tensors, labels, scripts, pages, manifest, sums.
+
+    Args:
+        folder: the staged bundle.
+        report: what the pages are drawn from; its manifest is completed here.
+        graph: what ships.
+        artifacts: the exported files.
+        samples: (N, …) real inputs, of which some become golden.
+        calibration: what int8 ranges were taken from.
+        split: where the calibration samples come from.
+    """
+    manifest = report["manifest"]
+    low, high = manifest["input"]["range"]
+    inputs = bundle.golden_inputs(samples, (low, high))
+    write_golden(folder, inputs, probabilities_of(graph.folding.model, inputs), artifacts, manifest)
+    (folder / "labels.txt").write_text("\n".join(manifest["task"]["labels"]) + "\n", "utf-8")
+    bundle.copy_scripts(folder)
+    drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
+    roles = file_roles(artifacts, drawn[0] if drawn else {})
+    manifest["files"] = model_entries(folder, roles)  # the pages show the model files; sums come when all lie there
+    write_pages(folder, report)
+    bundle.write_sums(folder, manifest, roles)
+
+
+def write_pages(folder: Path, report: Json) -> None:
+    """Write report.json, report.html and the model card."""
+    (folder / "report.json").write_text(json.dumps(to_json(report), indent=1) + "\n", "utf-8")
+    (folder / "report.html").write_text(pages.html(to_json(report)), "utf-8")
+    (folder / "README.md").write_text(pages.model_card(to_json(report)), "utf-8")
+
+
+def write_golden(
+    folder: Path, inputs: NDArray[Any], outputs: NDArray[Any], artifacts: Sequence[Artifact], manifest: Json
+) -> None:
+    """Write the golden tensors, and the limits that ``verify.py`` holds each file to."""
+    name = artifacts[0].signature.inputs[0].name
+    expected = {
+        f"expected/{a.path.name}": next(iter(open_model(a.path).predict({name: inputs}).values())) for a in artifacts
+    }
+    tensors: Json = {"inputs": inputs, "outputs": outputs.astype("float32"), **expected}
+    np.savez_compressed(folder / "golden.npz", **tensors)
+    manifest["golden"] = {a.path.name: bundle.golden_limits(a.path.name, a.precision, outputs) for a in artifacts}
+
+
+def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Json]:
+    """Return what is known of each file beside its name, sum and size."""
+    roles: dict[str, Json] = {
+        "model.keras": {"role": "reference", "target": "keras", "precision": "float32"},
+        "golden.npz": {"role": "golden"},
+        "labels.txt": {"role": "labels"},
+    }
+    for a in artifacts:
+        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision}
+        if a.quantization:
+            roles[a.path.name]["quantization"] = {
+                **exporting.signature_json(a), "method": a.quantization.method, "ranges": a.quantization.ranges,
+                "calibration": calibration,
+            }  # fmt: skip
+    return roles
+
+
+def model_entries(folder: Path, roles: Mapping[str, Json]) -> list[Json]:
+    """Return the manifest's entries of the model files alone."""
+    named = [name for name, about in roles.items() if about["role"] in ("model", "reference")]
+    return [
+        {"path": n, **roles[n], "sha256": bundle.sha256(folder / n), "bytes": (folder / n).stat().st_size}
+        for n in sorted(named)
+    ]
+
+
+def digest(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _manifest(
+    run: RunFolder,
+    choice: Choice,
+    field: Field,
+    graph: Graph,
+    metrics: list[Json],
+    parity: Sequence[Parity],
+    latency: Sequence[Latency],
+) -> Json:
+    recipe, dataset = run.recipe, run.dataset()
+    members = [field.finalists[i] for i in choice.members]
+    parts = run.partition()["splits"]
+    return {
+        "schema_version": 1,
+        "name": recipe.name,
+        **bundle.provenance(),
+        "task": {"kind": "classification", "labels": dataset["labels"]},
+        "input": {
+            "name": INPUT, "shape": list(graph.folding.model.input_shape[1:]), "dtype": "float32", "layout": "NHWC",
+            "range": dataset["value_range"], "meaning": dataset["meaning"],
+        },
+        "output": {"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"},
+        "files": [],
+        "members": [
+            {"weight": w, **to_json({key: getattr(c, key) for key in ("id", "space", "hyperparameters", "cost")})}
+            for c, w in zip(members, choice.weights, strict=True)
+        ],
+        "cost": to_json(graph.cost),
+        "budget": {"asked": {k: v for k, v in to_json(recipe.budget).items() if v}, "violations": []},
+        "folding": folding_json(graph),
+        "metrics": metrics,
+        "parity": [to_json(row) for row in parity],
+        "latency": [to_json(row) for row in latency],
+        "recipe_sha256": recipe_file.sha256(recipe),
+        "data_sha256": hashlib.sha256(json.dumps([p["sha256"] for p in parts.values()]).encode()).hexdigest(),
+    }  # fmt: skip
+
+
+def folding_json(graph: Graph) -> Json:
+    """Return the folding plan as the manifest states it."""
+    kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
+    return {"folded": list(graph.folding.folded), "kept": kept}
+
+
+def _trial(candidate: Candidate, finalists: set[str]) -> Json:
+    return {**to_json(candidate), "finalist": candidate.id in finalists}
+
+
+def _finalist(
+    index: int,
+    field: Field,
+    choice: Choice,
+    run: RunFolder,
+    arrays: Mapping[str, Arrays],
+    test: NDArray[np.float64],
+    y_test: NDArray[np.int64],
+) -> Json:
+    candidate, blend_labels = field.finalists[index], np.asarray(arrays["blend"][1])
+    validation = probabilities_of(field.models[index], arrays["validation"][0])
+    scored = {
+        "validation_accuracy": (validation, np.asarray(arrays["validation"][1])),
+        "blend_accuracy": (field.blend[index], blend_labels),
+        "test_accuracy": (test, y_test),
+    }
+    return {
+        "id": candidate.id,
+        "cost": to_json(candidate.cost),
+        **{name: intervals.accuracy(p.argmax(axis=1), labels) for name, (p, labels) in scored.items()},
+        "blend_log_loss": ensemble.log_loss(field.blend[index], blend_labels),
+        "latency": [
+            {"runtime": limit.runtime, "precision": limit.precision, "ms": ms, "max_ms": limit.max_ms}
+            for limit, ms in field.measured_ms[index].items()
+        ],
+        "chosen": index in choice.members,
+    }
+
+
+def _ensemble(
+    choice: Choice,
+    field: Field,
+    arrays: Mapping[str, Arrays],
+    test: Sequence[NDArray[np.float64]],
+    y: NDArray[np.int64],
+) -> Json:
+    labels = np.asarray(arrays["blend"][1])
+    chosen, tested = field.blend[list(choice.members)], np.stack([test[i] for i in choice.members])
+    weights, plain = np.asarray(choice.weights), np.full(len(chosen), 1 / len(chosen))
+    rows = [
+        ("best single network", choice.single_loss, test[choice.single]),
+        ("members, plain mean", ensemble.log_loss(ensemble.blend(chosen, plain, choice.mean), labels),
+         ensemble.blend(tested, plain, choice.mean)),
+        (f"members, {choice.mean} mean with fitted weights", choice.loss, ensemble.blend(tested, weights, choice.mean)),
+    ]  # fmt: skip
+    comparison = []
+    for name, loss, probabilities in rows if len(chosen) > 1 else rows[:1]:
+        scored = intervals.accuracy(probabilities.argmax(axis=1), y)
+        comparison.append({"name": name, "blend_log_loss": loss, "test_accuracy": scored["accuracy"],
+                           "test_interval_95": scored["interval_95"]})  # fmt: skip
+    votes = field.blend.argmax(axis=2)
+    return {
+        "members": [{"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, weights, strict=True)],
+        "mean": choice.mean,
+        "weights_method": "nelder-mead" if len(chosen) > 1 else "none",
+        "kept": "ensemble" if len(chosen) > 1 else "single",
+        "reason": choice.reason,
+        "comparison": comparison,
+        "disagreement": {
+            "ids": [c.id for c in field.finalists],
+            "matrix": [[float(np.mean(a != b)) for b in votes] for a in votes],
+        },
+    }
+
+
+def _splits(run: RunFolder) -> list[Json]:
+    record = run.partition()["splits"]
+    return [
+        {"name": name, "samples": part["samples"], "per_class": list(part["per_class"].values()),
+         "sha256": part["sha256"]["x"]}
+        for name, part in record.items()
+    ]  # fmt: skip

@@ -1,0 +1,226 @@
+"""A network as a list of layers, before any framework: written once by a search space, read twice.
+
+    net = Network((28, 28, 1))
+    x = net.act(net.norm(net.conv(net.input, 16, kernel=3, stride=2)), "relu")
+    net.softmax(net.dense(net.global_pool(x), 10))
+
+    net.operators()   the folded graph's operators: cost in microseconds, no Keras
+    net.keras()       the same network as a Keras model, to be trained
+
+All convolutions and poolings pad with zeros to "same" size. Normalisation folds into the operator before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgeml.operators import Operator, Shape
+
+BN_MOMENTUM = 0.9  # Keras' 0.99 leaves small data sets at chance level at inference
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: its kind, the layers that feed it, its output shape without batch, and the options of its kind."""
+
+    name: str
+    kind: str
+    inputs: tuple[Layer, ...]
+    shape: Shape
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Network:
+    """Layers in topological order; every method appends one and returns it."""
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.input = Layer("input", "input", (), tuple(input_shape))
+        self.layers = [self.input]
+
+    def conv(self, x: Layer, filters: int, *, kernel: int = 1, stride: int = 1, bias: bool = False) -> Layer:
+        """Convolve ``x`` with ``filters`` kernels of ``kernel`` x ``kernel``."""
+        options = {"filters": filters, "kernel": kernel, "stride": stride, "bias": bias}
+        return self._append("conv", (x,), (*_strided(x.shape, stride), filters), **options)
+
+    def depthwise(self, x: Layer, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> Layer:
+        """Convolve each channel of ``x`` with its own kernel."""
+        options = {"kernel": kernel, "stride": stride, "bias": bias}
+        return self._append("depthwise", (x,), (*_strided(x.shape, stride), x.shape[-1]), **options)
+
+    def separable(self, x: Layer, filters: int, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> Layer:
+        """Keras' SeparableConv2D: depthwise, then pointwise, nothing between."""
+        options = {"filters": filters, "kernel": kernel, "stride": stride, "bias": bias}
+        return self._append("separable", (x,), (*_strided(x.shape, stride), filters), **options)
+
+    def norm(self, x: Layer) -> Layer:
+        """Normalise ``x`` over the batch."""
+        return self._append("norm", (x,), x.shape)
+
+    def act(self, x: Layer, name: str) -> Layer:
+        """Apply an activation: relu, relu6 or hard_swish."""
+        return self._append("act", (x,), x.shape, name=name)
+
+    def add(self, x: Layer, y: Layer) -> Layer:
+        """Add two tensors of one shape."""
+        return self._append("add", (x, y), x.shape)
+
+    def max_pool(self, x: Layer) -> Layer:
+        """Take the maximum over windows of 2 x 2."""
+        return self._append("max_pool", (x,), (*_strided(x.shape, 2), x.shape[-1]))
+
+    def global_pool(self, x: Layer) -> Layer:
+        """Average over height and width."""
+        return self._append("global_pool", (x,), (x.shape[-1],))
+
+    def flatten(self, x: Layer) -> Layer:
+        """Lay all values of ``x`` in one row."""
+        return self._append("flatten", (x,), (math.prod(x.shape),))
+
+    def dropout(self, x: Layer, rate: float) -> Layer:
+        """Drop values at random in training; nothing where ``rate`` is 0."""
+        return self._append("dropout", (x,), x.shape, rate=rate) if rate else x
+
+    def dense(self, x: Layer, units: int) -> Layer:
+        """Multiply by a matrix and add a bias."""
+        return self._append("dense", (x,), (units,), units=units)
+
+    def softmax(self, x: Layer) -> Layer:
+        """Turn logits into probabilities."""
+        return self._append("softmax", (x,), x.shape)
+
+    def _append(self, kind: str, inputs: tuple[Layer, ...], shape: Shape, **options: Any) -> Layer:
+        number = sum(layer.kind == kind for layer in self.layers)
+        layer = Layer(f"{kind}_{number}", kind, inputs, shape, options)
+        self.layers.append(layer)
+        return layer
+
+    def operators(self) -> tuple[Operator, ...]:
+        """Return the operators of the folded graph, in topological order."""
+        done: dict[str, Operator] = {}
+        for layer in self.layers:
+            for operator in _OPERATORS[layer.kind](layer, [done[source.name] for source in layer.inputs]):
+                done[operator.name] = done[layer.name] = operator
+        unique = {operator.name: operator for operator in done.values()}
+        return tuple(unique.values())
+
+    def keras(self, name: str = "probabilities") -> Any:
+        """Build the Keras model, untrained and not compiled."""
+        import keras
+
+        tensors: dict[str, Any] = {}
+        for layer in self.layers:
+            tensors[layer.name] = _KERAS[layer.kind](keras, layer, [tensors[source.name] for source in layer.inputs])
+        return keras.Model(tensors["input"], tensors[self.layers[-1].name], name=name)
+
+
+def _strided(shape: Shape, stride: int) -> Shape:
+    return tuple(-(-size // stride) for size in shape[:2])
+
+
+# --- reading 1: operators of the folded graph. A reader returns what the layer becomes; the last one bears its output.
+
+
+def _conv_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    k, channels = layer.options["kernel"], sources[0].output_shape[-1]
+    weights = k * k * channels * layer.options["filters"]
+    return [_convolution(layer, layer.name, "conv", sources[0].name, weights, layer.shape, k, layer.options["stride"])]
+
+
+def _depthwise_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    k = layer.options["kernel"]
+    weights = k * k * layer.shape[-1]
+    return [
+        _convolution(layer, layer.name, "depthwise", sources[0].name, weights, layer.shape, k, layer.options["stride"])
+    ]
+
+
+def _separable_operators(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    k, channels, filters = layer.options["kernel"], sources[0].output_shape[-1], layer.options["filters"]
+    between = (*layer.shape[:2], channels)
+    first = _convolution(
+        layer, f"{layer.name}/depthwise", "depthwise", sources[0].name, k * k * channels, between, k,
+        layer.options["stride"], bias=False,
+    )  # fmt: skip
+    return [first, _convolution(layer, layer.name, "conv", first.name, channels * filters, layer.shape, 1, 1)]
+
+
+def _convolution(
+    layer: Layer, name: str, kind: str, source: str, weights: int, shape: Shape, k: int, stride: int, bias: bool = True
+) -> Operator:
+    macs = math.prod(shape[:2]) * weights
+    biases = shape[-1] if bias and layer.options["bias"] else 0
+    return Operator(name, kind, (source,), shape, weights, biases, macs, (k, k), (stride, stride))
+
+
+def _norm_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    return [replace(sources[0], biases=layer.shape[-1])]
+
+
+def _act_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    return [replace(sources[0], activation=layer.options["name"])]
+
+
+def _dense_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    weights = math.prod(layer.inputs[0].shape) * layer.options["units"]
+    return [Operator(layer.name, "dense", (sources[0].name,), layer.shape, weights, layer.shape[-1], weights)]
+
+
+def _plain_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    return [Operator(layer.name, layer.kind, tuple(source.name for source in sources), layer.shape)]
+
+
+def _view(layer: Layer, sources: list[Operator]) -> list[Operator]:
+    return [sources[0]]
+
+
+_OPERATORS: dict[str, Callable[[Layer, list[Operator]], list[Operator]]] = {
+    "input": _plain_operator,
+    "conv": _conv_operator,
+    "depthwise": _depthwise_operator,
+    "separable": _separable_operators,
+    "norm": _norm_operator,
+    "act": _act_operator,
+    "add": _plain_operator,
+    "max_pool": _plain_operator,
+    "global_pool": _plain_operator,
+    "flatten": _view,
+    "dropout": _view,
+    "dense": _dense_operator,
+    "softmax": _plain_operator,
+}
+
+# --- reading 2: Keras layers
+
+_ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_silu"}  # edgeml's word → Keras'
+
+
+def _conv_keras(keras: Any, layer: Layer, inputs: list[Any]) -> Any:
+    makers = {
+        "conv": lambda **kw: keras.layers.Conv2D(layer.options["filters"], layer.options["kernel"], **kw),
+        "depthwise": lambda **kw: keras.layers.DepthwiseConv2D(layer.options["kernel"], **kw),
+        "separable": lambda **kw: keras.layers.SeparableConv2D(
+            layer.options["filters"], layer.options["kernel"], **kw
+        ),
+    }  # fmt: skip
+    options = {"strides": layer.options["stride"], "padding": "same", "use_bias": layer.options["bias"]}
+    return makers[layer.kind](name=layer.name, **options)(inputs[0])
+
+
+_KERAS: dict[str, Callable[[Any, Layer, list[Any]], Any]] = {
+    "input": lambda keras, layer, _: keras.Input(layer.shape, name="input"),
+    "conv": _conv_keras,
+    "depthwise": _conv_keras,
+    "separable": _conv_keras,
+    "norm": lambda keras, layer, x: keras.layers.BatchNormalization(momentum=BN_MOMENTUM, name=layer.name)(x[0]),
+    "act": lambda keras, layer, x: keras.layers.Activation(_ACTIVATIONS[layer.options["name"]], name=layer.name)(x[0]),
+    "add": lambda keras, layer, x: keras.layers.Add(name=layer.name)(x),
+    "max_pool": lambda keras, layer, x: keras.layers.MaxPooling2D(2, padding="same", name=layer.name)(x[0]),
+    "global_pool": lambda keras, layer, x: keras.layers.GlobalAveragePooling2D(name=layer.name)(x[0]),
+    "flatten": lambda keras, layer, x: keras.layers.Flatten(name=layer.name)(x[0]),
+    "dropout": lambda keras, layer, x: keras.layers.Dropout(layer.options["rate"], name=layer.name)(x[0]),
+    "dense": lambda keras, layer, x: keras.layers.Dense(layer.options["units"], name=layer.name)(x[0]),
+    "softmax": lambda keras, layer, x: keras.layers.Softmax(name=layer.name)(x[0]),
+}

@@ -1,0 +1,195 @@
+"""Parity of two models: names, then shapes, then types, then values, then decisions; every failure with its figures.
+
+The reference is Keras. For float files, logits are compared where the graph ends in a softmax: its inverse is log(p) up
+to a constant, so log-probabilities, centred per row, differ as the logits do. Their largest difference is judged as a
+share of the logits' range (element-wise relative error explodes near zero, softmax hides errors). Outputs that are no
+probabilities are compared as they are, by the same measure. Where the output is an arithmetic mean of softmaxes there
+are no logits: probabilities are compared. int8 files are judged by signal-to-quantization-noise ratio, cosine
+similarity and decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml import recipe
+from edgeml.runtimes import Arrays, Loaded, Signature
+
+Float = NDArray[np.float64]
+ENSEMBLE = "ensemble"  # the name of a compiled ensemble
+SOFTMAX, MIXTURE, VALUES = "softmax", "mixture", "values"  # what a graph ends in: softmax, a mean of them, else
+LEAST_RANGE = 0.05  # of logits, or of the largest value: a smaller range is within a few roundings of float32
+MOST_DB = 200.0  # of equal outputs; float32 itself carries 144 dB
+LOGIT_FLOOR = 1e-12  # probabilities below it carry no logit: float32 softmax underflows there
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One comparison: what was compared on which inputs, the figure that is judged, its limit, and what else was seen.
+
+    ``error`` and ``limit`` are in the unit that ``measure`` names. ``top1_agreement`` counts rows outside ties.
+    """
+
+    file: str
+    reference: str
+    what: str
+    inputs: str
+    samples: int
+    gate: str
+    measure: str
+    error: float
+    limit: float
+    max_abs: float
+    range_error: float
+    top1_agreement: float
+    sqnr_db: float | None
+    cosine: float | None
+    passed: bool
+    failures: tuple[str, ...] = ()
+
+
+def mismatches(reference: Signature, other: Signature) -> list[str]:
+    """Compare names, shapes (a fixed batch is allowed) and kinds of types; return one line per difference."""
+    found = []
+    for side in ("inputs", "outputs"):
+        expected, got = getattr(reference, side), getattr(other, side)
+        names = [tensor.name for tensor in expected], [tensor.name for tensor in got]
+        if names[0] != names[1]:
+            found.append(f"{side}: named {names[1]}; {names[0]} in the reference")
+            continue
+        for want, have in zip(expected, got, strict=True):
+            if want.shape[1:] != have.shape[1:]:
+                found.append(f"{side} '{want.name}': shape {have.shape}; {want.shape} in the reference")
+            if have.scale is None and want.dtype != have.dtype:
+                found.append(f"{side} '{want.name}': type {have.dtype}; {want.dtype} in the reference")
+    return found
+
+
+def compare(
+    reference: Loaded,
+    other: Loaded,
+    inputs: Arrays,
+    gates: recipe.Verify,
+    *,
+    file: str,
+    what: str,
+    inputs_name: str,
+    precision: str,
+    kind: str,
+) -> Parity:
+    """Run both models on ``inputs`` and judge the first model's outputs against the second's, all outputs together."""
+    broken = mismatches(reference.signature, other.signature)
+    samples = len(next(iter(inputs.values())))
+    if broken:
+        nan = float("nan")
+        return Parity(file, reference.runtime, what, inputs_name, samples, precision, "signature", nan, nan, nan, nan,
+                      nan, None, None, False, tuple(broken))  # fmt: skip
+    expected, got = reference.predict(inputs), other.predict(inputs)
+    names = [tensor.name for tensor in reference.signature.outputs]
+    pairs = [(np.asarray(expected[name], np.float64), np.asarray(got[name], np.float64)) for name in names]
+    return _judged(pairs, gates, file, reference.runtime, what, inputs_name, precision, kind)
+
+
+def _judged(
+    pairs: Sequence[tuple[Float, Float]],
+    gates: recipe.Verify,
+    file: str,
+    reference: str,
+    what: str,
+    inputs_name: str,
+    precision: str,
+    kind: str,
+) -> Parity:
+    by_range = kind != MIXTURE
+    limit = gates.float32_max_range_error if by_range else gates.float32_max_probability_error
+    measured = [measure(want, have, kind, 2 * limit if precision == "float32" else 0.0) for want, have in pairs]
+    worst = max(measured, key=lambda m: m.max_abs)
+    sqnr, cosine = min(m.sqnr_db for m in measured), min(m.cosine for m in measured)
+    range_error, agreement = max(m.range_error for m in measured), min(m.top1_agreement for m in measured)
+    if precision == "float32":
+        error = range_error if by_range else worst.max_abs
+        name = "share of the output range" if by_range else "largest difference"
+        checks = [(f"{name} {error:.2e} > {limit:.0e}", not error <= limit),
+                  (f"top-1 agreement {agreement:.4f} < 1 outside ties", agreement < 1.0)]  # fmt: skip
+    else:
+        error, limit, name = sqnr, gates.int8_min_sqnr_db, "SQNR in dB, at least"
+        checks = [(f"SQNR {sqnr:.1f} dB < {limit:g} dB", not sqnr >= limit),
+                  (f"cosine {cosine:.4f} < {gates.int8_min_cosine:g}", cosine < gates.int8_min_cosine)]  # fmt: skip
+    failures = tuple(text for text, is_broken in checks if is_broken)
+    samples = len(pairs[0][0])
+    return Parity(file, reference, what, inputs_name, samples, precision, name, error, limit, worst.max_abs,
+                  range_error, agreement, sqnr, cosine, not failures, failures)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two arrays of outputs are apart."""
+
+    max_abs: float
+    range_error: float
+    top1_agreement: float
+    sqnr_db: float
+    cosine: float
+
+
+def measure(expected: Float, got: Float, kind: str, tie: float = 0.0) -> Difference:
+    """Measure the distance of ``got`` from ``expected``, both (N, …); NaN anywhere counts as infinite.
+
+    ``tie``: rows whose two largest elements are at most so far apart have no decision to agree with; a share of the
+    range, of probabilities for ``mixture``.
+    """
+    expected, got = (values.reshape(len(values), -1) for values in (expected, got))
+    if not (np.all(np.isfinite(got)) and np.all(np.isfinite(expected))):
+        return Difference(np.inf, np.inf, 0.0, -np.inf, 0.0)
+    difference = np.abs(expected - got)
+    a, b = (_logits(expected), _logits(got)) if kind == SOFTMAX else (expected, got)
+    least = LEAST_RANGE * (1.0 if kind == SOFTMAX else float(np.abs(a).max()))
+    spread = max(float(np.ptp(a)), least) or 1.0
+    shared = (expected > LOGIT_FLOOR) & (got > LOGIT_FLOOR) if kind == SOFTMAX else np.ones_like(expected, bool)
+    range_error = float(np.max(np.abs(a - b), where=shared, initial=0.0)) / spread
+    signal, noise = float(np.sum(expected**2)), float(np.sum(difference**2))
+    sqnr = MOST_DB if noise == 0 else 10 * np.log10(signal / noise) if signal else -np.inf
+    norms = float(np.linalg.norm(expected) * np.linalg.norm(got))
+    cosine = float(np.sum(expected * got)) / norms if norms else 1.0
+    agreement = top1_agreement(a, b, tie * (spread if kind != MIXTURE else 1.0))
+    return Difference(float(difference.max()), range_error, agreement, float(min(sqnr, MOST_DB)), cosine)
+
+
+def _logits(probabilities: Float) -> Float:
+    logits = np.log(np.maximum(probabilities, LOGIT_FLOOR))
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def top1_agreement(expected: Float, got: Float, tie: float) -> float:
+    """Return the share of rows with the same largest element, rows left out whose two largest are within ``tie``.
+
+    ``tie`` is what is allowed (twice the limit: either order is then within it), never what was measured: two rows that
+    disagree are always nearer to a tie than twice their own difference.
+    """
+    if expected.shape[1] < 2:
+        return 1.0
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    clear = first - second > tie
+    same = expected.argmax(axis=1) == got.argmax(axis=1)
+    return float(same[clear].mean()) if clear.any() else 1.0
+
+
+def output_kind(model: Any) -> str:
+    """Tell what a Keras model ends in: ``softmax``, ``mixture`` (a weighted mean of softmaxes) or ``values``."""
+    names = {_last_operation(tensor) for tensor in model.outputs}
+    if names == {"softmax"}:
+        return SOFTMAX
+    return MIXTURE if model.name == ENSEMBLE else VALUES
+
+
+def _last_operation(tensor: Any) -> str:
+    operation = tensor._keras_history.operation
+    if hasattr(operation, "outputs"):  # a nested model
+        return _last_operation(operation.outputs[0])
+    activation = getattr(getattr(operation, "activation", None), "__name__", "")
+    return "softmax" if type(operation).__name__ == "Softmax" or activation == "softmax" else "other"

@@ -1,0 +1,160 @@
+"""The recipe: what data, which search, what budget, what to export. One frozen record per section, one table of rules.
+
+Each field carries its own rule in ``metadata``: ``doc`` (one line), and where they apply ``min`` / ``max`` / ``above``
+(numbers), ``choices`` (allowed words), ``plugin`` (the folder whose file names are allowed), ``one_of`` (accepted words
+beside the type), ``pattern`` (text), ``min_items`` (lists; at 1, one item may stand for the list). ``recipe_rules``
+turns them into checks, messages and JSON Schema; ``recipe_file`` reads YAML into these records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from edgeml.records import Budget
+
+SCHEMA_VERSION = 1
+ORACLES = ("random", "grid", "bayesian", "hyperband")
+
+
+def _rule(default: Any, doc: str, **rules: Any) -> Any:
+    """Declare a field with its default, its line of documentation and its rules."""
+    return field(default=default, metadata={"doc": doc, **rules})
+
+
+def _required(doc: str, **rules: Any) -> Any:
+    """Declare a field that every recipe must give."""
+    return field(metadata={"doc": doc, **rules})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Shares of the data; train gets the rest."""
+
+    validation: float = _rule(0.1, "share that steers the search", above=0.0, max=0.5)
+    blend: float = _rule(0.1, "share that fits ensemble weights and picks finalists", above=0.0, max=0.5)
+    test: float | str = _rule(
+        0.2, "share that is measured once, or `given` by the source", above=0.0, max=0.5, one_of=("given",)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of training images; never of any other split."""
+
+    flip: str = _rule("none", "mirror images", choices=("none", "horizontal", "vertical", "both"))
+    shift: float = _rule(0.0, "largest shift, as a share of height and width", min=0.0, max=0.5)
+    crop: float = _rule(0.0, "largest share of height and width cut away, then resized back", min=0.0, max=0.9)
+    rotation: float = _rule(0.0, "largest rotation, in degrees", min=0.0, max=180.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the samples come from and how they are split."""
+
+    source: str = _required("kind of source", plugin="data")
+    name: str | None = _rule(None, "name of the data set (keras_dataset)")
+    path: str | None = _rule(None, "file or folder (npz, image_folder), relative to the recipe")
+    image_size: int | None = _rule(None, "images are resized to this height and width (image_folder)", min=4, max=1024)
+    channels: str = _rule(
+        "auto", "colour of images (image_folder); auto: grey only if every image is", choices=("auto", "rgb", "gray")
+    )
+    labels: tuple[str, ...] | None = _rule(None, "class names in label order, where the source has none", min_items=2)
+    input: str = _rule("rescale", "input scaling inside the graph", choices=("rescale", "standardize"))
+    splits: Splits = _rule(Splits(), "shares of the data")
+    augment: Augment = _rule(Augment(), "random changes of training images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Which networks are tried, how, and how many."""
+
+    space: tuple[str, ...] = _rule(
+        ("ds_cnn",), "search space, or a list: the search runs over their union", plugin="search_spaces", min_items=1
+    )
+    oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)
+    objective: str = _rule("val_accuracy", "what the search maximises", choices=("val_accuracy",))
+    max_trials: int = _rule(20, "networks to train", min=1, max=100_000)
+    time_limit_minutes: float | None = _rule(None, "stop after this time, whichever comes first", above=0.0)
+    epochs: int = _rule(6, "epochs per trial", min=1, max=10_000)
+    batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
+    seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
+    member_share: tuple[Fraction, ...] = _rule(
+        (Fraction(1),),
+        "shares of every budget key over which trials are stratified, e.g. [1, 1/2, 1/3]",
+        above=0,
+        max=1,
+        min_items=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """How finalists are trained to the end."""
+
+    epochs: int = _rule(30, "epochs per finalist", min=1, max=100_000)
+    finalists: int = _rule(4, "best candidates that are trained to the end", min=1, max=100)
+    time_limit_minutes: float | None = _rule(
+        None, "train all finalists within this time, by fewer epochs each", above=0.0
+    )
+    label_smoothing: float = _rule(0.0, "share of the target spread over all classes", min=0.0, max=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """How finalists become one graph."""
+
+    max_members: int = _rule(3, "most networks in the graph", min=1, max=16)
+    weights: str = _rule("nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "uniform"))
+    mean: str = _rule("auto", "how members are averaged", choices=("auto", "arithmetic", "geometric"))
+    keep: str = _rule(
+        "when_better", "when the ensemble ships instead of the best single network", choices=("when_better", "always")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Which files are written."""
+
+    targets: tuple[str, ...] = _rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
+    precision: tuple[str, ...] = _rule(("float32", "int8"), "number formats", choices=("float32", "int8"), min_items=1)
+    calibration_samples: int = _rule(256, "training samples that int8 ranges are taken from", min=32, max=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Gates; the defaults are stated in the report."""
+
+    float32_max_range_error: float = _rule(2e-5, "largest logit difference, as a share of the output range", above=0.0)
+    float32_max_probability_error: float = _rule(
+        1e-5, "largest probability difference, where there are no logits", above=0.0
+    )
+    int8_min_sqnr_db: float = _rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
+    int8_min_cosine: float = _rule(0.99, "least cosine similarity", min=0.0, max=1.0)
+    int8_max_accuracy_drop: float = _rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """How latency is measured."""
+
+    threads: int = _rule(1, "threads of each runtime", min=1, max=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that a run needs to know."""
+
+    schema_version: int = _required("version of this format", choices=(SCHEMA_VERSION,))
+    name: str = _required(
+        "names the run and the bundle: up to 64 letters, digits, - and _", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+    )
+    data: Data = _required("where the samples come from")
+    search: Search = _rule(Search(), "which networks are tried")
+    budget: Budget = _rule(Budget(), "what the whole exported graph may need; every key optional, all must hold")
+    train: Train = _rule(Train(), "how finalists are trained")
+    ensemble: Ensemble = _rule(Ensemble(), "how finalists become one graph")
+    export: Export = _rule(Export(), "which files are written")
+    verify: Verify = _rule(Verify(), "gates")
+    benchmark: Benchmark = _rule(Benchmark(), "how latency is measured")

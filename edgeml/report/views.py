@@ -1,0 +1,184 @@
+"""What each section of the report shows: rows and totals worked out of ``report.json``, no formatting.
+
+Missing keys are the normal case (a bundle of a single model has no trials): everything is read with ``get``, and what
+is not known stays absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from edgeml.report.formats import known, percent
+
+Row = dict[str, Any]
+BUDGET_NAMES = {
+    "params": "parameters",
+    "macs": "MACs",
+    "peak_activation_bytes": "peak activation bytes",
+    "arena_bytes": "arena bytes",
+    "file_bytes": "file bytes",
+}
+MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
+
+
+def page(report: Mapping[str, Any]) -> Row:
+    """Return everything that the templates and the plots need."""
+    data: Row = present(report)
+    manifest = data.setdefault("manifest", {})
+    files = file_rows(manifest)
+    trials = data.get("trials", [])
+    return {
+        **data,
+        "title": manifest.get("name", "model"),
+        "files": files,
+        "accuracies": accuracies(files),
+        "smallest": min((one for one in files if "bytes" in one), key=lambda one: one["bytes"], default={}),
+        "fastest": min(manifest.get("latency", []), key=lambda row: row.get("quiet_ms", float("inf")), default={}),
+        "budget": budget_rows(manifest),
+        "budget_names": BUDGET_NAMES,
+        "statuses": Counter(trial.get("status", "unknown") for trial in trials),
+        "best": max((one for one in trials if "val_accuracy" in one.get("metrics", {})), key=val_accuracy, default={}),
+        "failures": [trial for trial in trials if trial.get("status") != "completed"],
+        "confusions": confusions(data.get("confusion", {})),
+        "disagreement": disagreement(data.get("ensemble", {}).get("disagreement", {})),
+        "balance": balance(manifest, data.get("splits", [])),
+        "totals": {key: total(data.get("layers", []), key) for key in ("params", "macs")},
+    }
+
+
+def val_accuracy(trial: Row) -> float:
+    """Return what the search looked at."""
+    return float(trial["metrics"]["val_accuracy"])
+
+
+def present(value: Any) -> Any:
+    """Drop the keys without a value (null, NaN) at any depth, so that absent and unknown are the same thing."""
+    if isinstance(value, Mapping):
+        return {key: present(one) for key, one in value.items() if known(one)}
+    if isinstance(value, list | tuple):
+        return [present(one) for one in value]
+    return value
+
+
+def file_rows(manifest: Row) -> list[Row]:
+    """Return the model files, each with its test metric, its parity, its latency and the cost of the graph."""
+    return [
+        {
+            **{key: manifest.get("cost", {}).get(key) for key in ("params", "macs")},
+            **file,
+            "test": first(manifest.get("metrics", []), file=file.get("path"), split="test"),
+            "parity": judged(manifest.get("parity", []), file.get("path")),
+            "latency": first(manifest.get("latency", []), file=file.get("path")),
+        }
+        for file in manifest.get("files", [])
+        if file.get("role") == "model"
+    ]
+
+
+def first(rows: list[Row], **wanted: Any) -> Row:
+    """Return the first row with these values, an empty one if there is none."""
+    return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {})
+
+
+def judged(parity: list[Row], path: str | None) -> Row:
+    """Return the row that speaks for a file: a failed one before all, else the one with the largest difference."""
+    rows = [row for row in parity if row.get("file") == path]
+    return max(rows, key=lambda row: (not row.get("passed", True), row.get("max_abs", 0.0)), default={})
+
+
+def accuracies(files: list[Row]) -> list[Row]:
+    """Return the test accuracy of the first file of each precision."""
+    found: dict[str, Row] = {}
+    for file in files:
+        if "accuracy" in file["test"]:
+            found.setdefault(file.get("precision", ""), {**file["test"], "precision": file.get("precision")})
+    return list(found.values())
+
+
+def budget_rows(manifest: Row) -> list[Row]:
+    """Hold each key of the budget against what the graph uses."""
+    asked, cost = manifest.get("budget", {}).get("asked", {}), manifest.get("cost", {})
+    rows = [used(BUDGET_NAMES.get(key, key), cost.get(key), limit) for key, limit in asked.items() if key != "latency"]
+    for limit in asked.get("latency", []):
+        name = "latency, " + " ".join(str(limit[key]) for key in ("device", "runtime", "precision") if key in limit)
+        rows.append({**used(name, measured_ms(manifest, limit), limit.get("max_ms")), "unit": "ms"})
+    return rows
+
+
+def used(name: str, value: Any, limit: Any) -> Row:
+    """Return one line of the budget; ``share`` is missing where either side is not a number."""
+    if isinstance(value, Mapping):  # by precision: the largest counts
+        value = max(value.values(), default=None)
+    row = {"name": name, "value": value, "limit": limit}
+    if isinstance(value, int | float) and isinstance(limit, int | float) and limit > 0:
+        row["share"] = value / limit
+    return row
+
+
+def measured_ms(manifest: Row, limit: Row) -> float | None:
+    """Return the largest quiet latency that a latency limit speaks about."""
+    precisions = {file.get("path"): file.get("precision") for file in manifest.get("files", [])}
+    found = [
+        row["quiet_ms"]
+        for row in manifest.get("latency", [])
+        if "quiet_ms" in row
+        and str(row.get("runtime", "")).startswith(limit.get("runtime", ""))
+        and row.get("device", "host") == limit.get("device", "host")
+        and row.get("precision", precisions.get(row.get("file"))) == limit.get("precision")
+    ]
+    return max(found, default=None)
+
+
+def confusions(confusion: Row) -> Row:
+    """Return the confusion matrix as rows (a root makes single mistakes visible), and the most frequent mistakes."""
+    labels, matrix = confusion.get("labels", []), confusion.get("matrix", [])
+    if not matrix:
+        return {}
+    sums = [sum(row) for row in matrix]
+    rows = [
+        {"label": labels[i], "cells": [(count, math.sqrt(count / max(sums[i], 1))) for count in matrix[i]]}
+        for i in range(len(matrix))
+    ]
+    wrong = [
+        {"label": labels[i], "predicted": labels[j], "count": count, "share": count / max(sums[i], 1)}
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    wrong.sort(key=lambda one: -one["count"])
+    right = sum(matrix[i][i] for i in range(len(matrix)))
+    return {
+        "rows": rows if len(matrix) <= MAX_MATRIX_CLASSES else [],
+        "labels": labels,
+        "wrong": wrong[:MAX_CONFUSIONS],
+        "mistakes": sum(sums) - right,
+        "samples": sum(sums),
+    }
+
+
+def disagreement(shown: Row) -> list[Row]:
+    """Return the shares of samples that two finalists decide differently, as rows of a heat table."""
+    matrix = shown.get("matrix", [])
+    most = max((share for row in matrix for share in row), default=0) or 1
+    return [
+        {"label": name, "hue": "warn", "cells": [(percent(share) if share else "", share / most) for share in row]}
+        for name, row in zip(shown.get("ids", []), matrix, strict=False)
+    ]
+
+
+def balance(manifest: Row, splits: list[Row]) -> Row:
+    """Return the samples per class and split; only the range of them where the classes are too many to draw."""
+    counted = [split for split in splits if split.get("per_class")]
+    labels = manifest.get("task", {}).get("labels", [])
+    if not counted or len(counted[0]["per_class"]) != len(labels):
+        return {}
+    return {"labels": labels, "splits": counted, "drawn": len(labels) <= MAX_BALANCE_CLASSES}
+
+
+def total(rows: list[Row], key: str) -> int | None:
+    """Sum a column, unless one of its values is unknown."""
+    values = [row.get(key) for row in rows]
+    return None if None in values else sum(value for value in values if value is not None)

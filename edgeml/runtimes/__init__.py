@@ -1,0 +1,97 @@
+"""Runtimes, one file each: ``open_model(path, threads=1) -> Loaded``, ``SUFFIX``, ``version()``.
+
+Parity and timing see every model through ``Loaded``: the Keras reference and each exported file are the same to them.
+Values are real numbers (float32): a quantized file's scale and zero point are applied here, on the way in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.errors import DataError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output. ``shape`` with batch, ``None`` where free; real value = (q - ``zero_point``) * ``scale``."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int = 0
+
+    def quantized(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn real values into what the file is fed."""
+        if self.scale is None:
+            return np.asarray(values, self.dtype)
+        limits = np.iinfo(self.dtype)
+        steps = np.round(np.asarray(values, np.float32) / np.float32(self.scale)) + self.zero_point
+        return np.asarray(np.clip(steps, limits.min, limits.max), self.dtype)
+
+    def real(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Turn what the file returns into real values."""
+        if self.scale is None:
+            return np.asarray(values, np.float32)
+        return (np.asarray(values, np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names, shapes and types of what goes in and what comes out."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def batch(self) -> int | None:
+        """The batch size that the model insists on, or ``None``."""
+        return self.inputs[0].shape[0]
+
+
+class Loaded(Protocol):
+    """An opened model."""
+
+    signature: Signature
+    runtime: str  # name and version
+
+    def predict(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run all rows, in batches that the model takes; real values in and out."""
+
+    def single(self, inputs: Arrays) -> Callable[[], None]:
+        """Prepare one inference on the first row and return the call that runs nothing but it."""
+
+
+def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arrays]) -> dict[str, NDArray[np.float32]]:
+    """Quantize ``inputs``, call ``run`` batch by batch, and return real outputs by name."""
+    rows = len(next(iter(inputs.values())))
+    step = signature.batch or max(rows, 1)
+    fed = {tensor.name: tensor.quantized(inputs[tensor.name]) for tensor in signature.inputs}
+    parts = [run({name: values[i : i + step] for name, values in fed.items()}) for i in range(0, rows, step)]
+    return {t.name: t.real(np.concatenate([part[t.name] for part in parts])) for t in signature.outputs}
+
+
+def open_model(path: Path, threads: int = 1) -> Loaded:
+    """Open a model file in the runtime that its suffix names.
+
+    Raises:
+        DataError: no runtime opens such files, or this one is not a model.
+    """
+    from edgeml import plugins
+
+    modules = [plugins.get("runtimes", name) for name in plugins.names("runtimes")]
+    by_suffix = {module.SUFFIX: module for module in modules}
+    if path.suffix not in by_suffix:
+        raise DataError(f"{path}: no runtime opens '{path.suffix}' files; {', '.join(sorted(by_suffix))} are known.")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    loaded: Loaded = by_suffix[path.suffix].open_model(path, threads)
+    return loaded

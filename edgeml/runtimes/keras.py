@@ -1,0 +1,117 @@
+"""Keras itself: the reference that every file is compared with."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.errors import DataError, IntegrityError
+from edgeml.runtimes import Arrays, Signature, Tensor
+
+SUFFIX = ".keras"
+BATCH = 256
+
+
+def version() -> str:
+    """Return name, version and backend."""
+    import keras
+
+    return f"keras {keras.__version__} ({keras.backend.backend()})"
+
+
+def open_model(path: Path, threads: int = 1) -> Reference:
+    """Open a ``.keras`` file."""
+    return Reference(load(path))
+
+
+def load(path: Path) -> Any:
+    """Load a ``.keras`` (or ``.h5``) model, uncompiled, with ``safe_mode`` on.
+
+    Raises:
+        DataError: not a Keras model, or one with classes that are unknown here.
+        IntegrityError: it holds Python code (a Lambda layer), which is not run.
+    """
+    import keras
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a Keras model (a .keras file is a zip archive). Save it with model.save(...).")
+    try:
+        known = {} if path.suffix == ".keras" else {"DepthwiseConv2D": _Keras2Depthwise}
+        return _bare(keras.models.load_model(path, custom_objects=known, compile=False, safe_mode=True))
+    except (ValueError, TypeError, KeyError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:300]
+        if "lambda" in reason.lower() and "safe" in reason.lower():
+            raise IntegrityError(f"{path}: holds Python code (Lambda layer), which is not run: {reason}") from error
+        raise DataError(f"{path}: Keras cannot load it: {reason}") from error
+
+
+def _bare(model: Any) -> Any:
+    """Let a model whose one input was saved as a list of one (Keras 2 did) take the input itself, without a warning."""
+    import keras
+
+    if not (isinstance(getattr(model, "_inputs_struct", None), list) and len(model.inputs) == 1):
+        return model
+    outputs = model.outputs[0] if len(model.outputs) == 1 else model.outputs
+    return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
+class _Keras2Depthwise:
+    """Reads DepthwiseConv2D out of .h5 files of Keras 2, whose ``groups`` Keras 3.15 refuses; it was always 1."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        import keras
+
+        return keras.layers.DepthwiseConv2D.from_config({k: v for k, v in config.items() if k != "groups"})
+
+
+def functional(model: Any) -> Any:
+    """Return a Sequential model as the functional one that it is, with names of its outputs; others as they are."""
+    import keras
+
+    if not isinstance(model, keras.Sequential):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+class Reference:
+    """A Keras model behind the ``Loaded`` protocol."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model = functional(model)
+        self.runtime = version()
+        names = list(model.output_names)
+        self.signature = Signature(
+            tuple(Tensor(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs),
+            tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.outputs, strict=True)),
+        )
+
+    def predict(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run all rows, in inference mode."""
+        rows = len(next(iter(inputs.values())))
+        parts = [self._run({n: v[i : i + BATCH] for n, v in inputs.items()}) for i in range(0, rows, BATCH)]
+        names = [t.name for t in self.signature.outputs]
+        return {n: np.concatenate([part[i] for part in parts]) for i, n in enumerate(names)}
+
+    def _run(self, batch: Arrays) -> list[NDArray[np.float32]]:
+        import keras
+
+        fed = [np.asarray(batch[t.name], t.dtype) for t in self.signature.inputs]
+        result = self._model(keras.tree.pack_sequence_as(self._model.input, fed), training=False)
+        return [np.asarray(keras.ops.convert_to_numpy(output), np.float32) for output in keras.tree.flatten(result)]
+
+    def single(self, inputs: Arrays) -> Callable[[], None]:
+        """Prepare one inference on the first row."""
+        row = {name: values[:1] for name, values in inputs.items()}
+
+        def call() -> None:
+            self._run(row)
+
+        return call

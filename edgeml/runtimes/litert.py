@@ -1,0 +1,89 @@
+"""TFLite files in LiteRT (ai-edge-litert) with XNNPACK, its default on phones and desktops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.errors import DataError
+from edgeml.runtimes import Arrays, Signature, Tensor, in_batches
+
+SUFFIX = ".tflite"
+FILE_IDENTIFIER = b"TFL3"  # bytes 4..8 of the flatbuffer; LiteRT may crash natively on other bytes
+
+
+def version() -> str:
+    """Return name and version."""
+    return f"LiteRT {package_version('ai-edge-litert')}"
+
+
+def open_model(path: Path, threads: int = 1, *, reference_kernels: bool = False) -> Interpreter:
+    """Open a file, with XNNPACK or, if asked, with the reference kernels that microcontrollers run.
+
+    Raises:
+        DataError: the file is not a TFLite model, or needs operators that are not built in.
+    """
+    return Interpreter(path, threads, reference_kernels)
+
+
+class Interpreter:
+    """A LiteRT interpreter behind the ``Loaded`` protocol."""
+
+    def __init__(self, path: Path, threads: int, reference_kernels: bool) -> None:
+        from ai_edge_litert.interpreter import Interpreter as LiteRT
+        from ai_edge_litert.interpreter import OpResolverType
+
+        content = path.read_bytes()
+        if content[4:8] != FILE_IDENTIFIER:
+            raise DataError(f"{path}: not a TFLite file (its identifier is missing).")
+        resolver = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
+        try:
+            self.interpreter = LiteRT(
+                model_content=content, num_threads=threads, experimental_op_resolver_type=resolver
+            )
+            self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{path}: LiteRT cannot open it: {str(error).splitlines()[0]}.") from error
+        self.runtime = version()
+        self._index: dict[str, int] = {}
+        details = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        self.signature = Signature(*(tuple(self._tensor(d) for d in side) for side in details))
+
+    def _tensor(self, detail: dict[str, Any]) -> Tensor:
+        self._index[detail["name"]] = detail["index"]
+        shape = tuple(int(size) if size >= 0 else None for size in detail["shape_signature"])
+        dtype = np.dtype(detail["dtype"]).name
+        scale, zero_point = detail["quantization"]
+        if not scale:
+            return Tensor(detail["name"], shape, dtype)
+        return Tensor(detail["name"], shape, dtype, float(scale), int(zero_point))
+
+    def predict(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+        """Run all rows."""
+        return in_batches(self.signature, inputs, self._run)
+
+    def _run(self, batch: Arrays) -> Arrays:
+        self._feed(batch)
+        self.interpreter.invoke()
+        return {t.name: self.interpreter.get_tensor(self._index[t.name]) for t in self.signature.outputs}
+
+    def _feed(self, batch: Arrays) -> None:
+        for tensor in self.signature.inputs:
+            values, index = batch[tensor.name], self._index[tensor.name]
+            if tensor.shape[0] is None:
+                self.interpreter.resize_tensor_input(index, values.shape)
+        if any(tensor.shape[0] is None for tensor in self.signature.inputs):
+            self.interpreter.allocate_tensors()
+        for tensor in self.signature.inputs:
+            self.interpreter.set_tensor(self._index[tensor.name], batch[tensor.name])
+
+    def single(self, inputs: Arrays) -> Callable[[], None]:
+        """Prepare one inference on the first row."""
+        self._feed({t.name: t.quantized(inputs[t.name][:1]) for t in self.signature.inputs})
+        invoke: Callable[[], None] = self.interpreter.invoke
+        return invoke

@@ -1,0 +1,88 @@
+"""Is a set of hyper-parameters within budget? Answered in about a millisecond, before anything is built.
+
+Trials are stratified over shares of the budget: trial i may use ``shares[i % len(shares)]`` of every key, so that small
+networks (members of an ensemble) and large ones (alone) are searched alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from edgeml import costs
+from edgeml.errors import BudgetError
+from edgeml.operators import Operator
+from edgeml.records import Budget, Cost
+
+Values = Mapping[str, Any]
+
+
+def identity(values: Values) -> tuple[tuple[str, Any], ...]:
+    """Return what tells one network from another: the hyper-parameters without KerasTuner's own."""
+    return tuple(sorted((name, value) for name, value in values.items() if not name.startswith("tuner/")))
+
+
+class Feasibility:
+    """The judge of a search: cost of hyper-parameters, memoised; refusals counted per budget key."""
+
+    def __init__(
+        self,
+        operators: Callable[[Values], tuple[Operator, ...]],
+        budget: Budget,
+        shares: Sequence[Fraction] = (Fraction(1),),
+    ) -> None:
+        self._operators = operators
+        self.shares = tuple(shares)
+        self._budgets = {share: budget.scaled(share) for share in shares}
+        self._costs: dict[tuple[tuple[str, Any], ...], Cost] = {}
+        self.refused: Counter[str] = Counter()
+
+    def cost(self, values: Values) -> Cost:
+        """Return what the network of these hyper-parameters needs."""
+        key = identity(values)
+        if key not in self._costs:
+            self._costs[key] = costs.cost(self._operators(values))
+        return self._costs[key]
+
+    def keep_shares_for(self, smallest: Values) -> None:
+        """Drop the shares that not even the smallest network of the space fits: no trial could ever use them.
+
+        Raises:
+            BudgetError: no share is left.
+        """
+        cost = self.cost(smallest)
+        kept = tuple(share for share in self.shares if not self._budgets[share].violations(cost))
+        if not kept:
+            raise self.none_fits()
+        self.shares = kept
+
+    def share(self, trial: int) -> Fraction:
+        """Return the share of the budget that trial number ``trial`` may use."""
+        return self.shares[trial % len(self.shares)]
+
+    def accepts(self, values: Values, trial: int) -> bool:
+        """Tell whether the network may be trial number ``trial``; count the refusal if not."""
+        violations = self._budgets[self.share(trial)].violations(self.cost(values))
+        self.refused.update(line.split()[0] for line in violations)
+        return not violations
+
+    def smallest(self) -> tuple[Values, Cost]:
+        """Return the network with the fewest parameters (then MACs) seen so far."""
+        key, cost = min(self._costs.items(), key=lambda item: (item[1].params, item[1].macs))
+        return dict(key), cost
+
+    def none_fits(self) -> BudgetError:
+        """Return the error for a budget that nothing seen fits."""
+        if not self._costs:
+            return BudgetError("budget: no network of the space could be built. Repair the build function.")
+        values, cost = self.smallest()
+        share = max(self.shares)
+        reason = "; ".join(self._budgets[share].violations(cost)) or "it was not drawn again"
+        words = ", ".join(f"{name}={value}" for name, value in values.items())
+        of = "" if share == 1 else f" (at member_share {share})"
+        return BudgetError(
+            f"budget: no network of the space fits{of}; the smallest seen needs {cost.params:,} params and"
+            f" {cost.macs:,} MACs ({reason}; {words}). Raise the budget or take a smaller space."
+        )

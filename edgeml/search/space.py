@@ -1,0 +1,76 @@
+"""The union of the search spaces that a recipe names, as KerasTuner sees it: hyper-parameters in, network out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeml import plugins
+from edgeml.operators import Operator, Shape
+from edgeml.scaling import Scaling
+
+CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
+TRAINING = {"optimizer": "adam", "learning_rate": 3e-3}  # for spaces that do not declare these hyper-parameters
+
+
+class Space:
+    """Search spaces for one input shape, with the input scaling in front of every network."""
+
+    def __init__(self, names: Sequence[str], input_shape: Shape, num_classes: int, scaling: Scaling) -> None:
+        self.names = tuple(names)
+        self._modules = {name: plugins.get("search_spaces", name) for name in names}
+        self._arguments = (input_shape, num_classes)
+        self._scaling = scaling
+
+    def hyperparameters(self) -> Any:
+        """Return KerasTuner hyper-parameters that know every entry of every space, at their defaults."""
+        import keras_tuner
+
+        hp = keras_tuner.HyperParameters()
+        if len(self.names) == 1:
+            self._modules[self.names[0]].operators(hp, *self._arguments)
+            return hp
+        hp.Choice(CHOICE, list(self.names))
+        for name in self.names:
+            hp.values[CHOICE] = name  # entries of an inactive scope would register without their own conditions
+            self._scoped(hp, name, "operators")
+        hp.values = {}
+        for entry in hp.space:
+            if hp.is_active(entry):
+                hp.values[entry.name] = entry.default
+        return hp
+
+    def name_of(self, values: Mapping[str, Any]) -> str:
+        """Return the space that these values belong to."""
+        return str(values.get(CHOICE, self.names[0]))
+
+    def operators(self, values: Mapping[str, Any]) -> tuple[Operator, ...]:
+        """List the operators of the folded graph, scaling included."""
+        return self._scaling.operators(self._call("operators", values))
+
+    def build(self, values: Mapping[str, Any]) -> Any:
+        """Build the compiled Keras network, without scaling."""
+        return self._call("build", values)
+
+    def model(self, values: Mapping[str, Any]) -> Any:
+        """Build the Keras network behind its scaling: raw values in, probabilities out; not compiled."""
+        return self._scaling.keras(self.build(values))
+
+    def option(self, values: Mapping[str, Any], key: str) -> Any:
+        """Return how a network is trained: ``optimizer`` or ``learning_rate``; a space need not declare them."""
+        return values.get(key, values.get(f"{self.name_of(values)}/{key}", TRAINING[key]))
+
+    def _call(self, function: str, values: Mapping[str, Any]) -> Any:
+        import keras_tuner
+
+        hp = keras_tuner.HyperParameters()
+        hp.values = dict(values)
+        module = self._modules[self.name_of(values)]
+        if len(self.names) == 1:
+            return getattr(module, function)(hp, *self._arguments)
+        hp.Choice(CHOICE, list(self.names))
+        return self._scoped(hp, self.name_of(values), function)
+
+    def _scoped(self, hp: Any, name: str, function: str) -> Any:
+        with hp.conditional_scope(CHOICE, [name]), hp.name_scope(name):
+            return getattr(self._modules[name], function)(hp, *self._arguments)

@@ -1,0 +1,47 @@
+"""What the spaces share: how training is tuned, how a size is halved, how norm and activation follow a convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeml.network import Layer, Network
+
+ACTIVATIONS = ["relu", "relu6", "hard_swish"]
+
+
+def training_options(hp: Any) -> None:
+    """Register optimizer and learning rate, which cost nothing on the device."""
+    hp.Choice("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+    hp.Float("learning_rate", 3e-4, 1e-2, sampling="log", default=3e-3)
+
+
+def compiled(network: Network, hp: Any) -> Any:
+    """Build the Keras model and compile it with the optimizer that ``hp`` names."""
+    from edgeml import train
+
+    model = network.keras()
+    train.compile_for(model, hp.get("optimizer"), hp.get("learning_rate"))
+    return model
+
+
+def halvings(input_shape: tuple[int, ...], smallest: int) -> int:
+    """Count how often the shorter side can be halved and stay at or above ``smallest`` pixels."""
+    side, count = min(input_shape[:2]), 0
+    while side >= 2 * smallest:
+        side, count = -(-side // 2), count + 1
+    return count
+
+
+def norm_act(net: Network, x: Layer, *, norm: bool, activation: str) -> Layer:
+    """Append normalisation (if asked) and the activation."""
+    return net.act(net.norm(x) if norm else x, activation)
+
+
+def head(net: Network, x: Layer, hp: Any, num_classes: int) -> Layer:
+    """Append pooling, an optional hidden layer, dropout, and the classifier."""
+    x = net.global_pool(x)
+    hidden = hp.Choice("head_units", [0, 16, 32])
+    if hidden:
+        x = net.act(net.dense(x, hidden), "relu")
+    x = net.dropout(x, hp.Choice("dropout", [0.0, 0.1, 0.25]))
+    return net.softmax(net.dense(x, num_classes))

@@ -1,0 +1,98 @@
+"""ONNX files: float32 from the Keras graph, int8 from the int8 TFLite file, so that both hold the same integers.
+
+float32: tf2onnx ``from_function``, dynamic batch, then cleaned. int8: tf2onnx ``from_tflite`` on the target ``tflite``,
+redundant clips removed, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones); raw values enter as
+uint8, real numbers leave. Input scale and zero point stand in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import TargetError
+from edgeml.runtimes import Arrays, open_model
+from edgeml.targets import Quantization
+from edgeml.targets._tracing import traced
+
+RUNTIME = "onnxruntime"
+SUFFIX = ".onnx"
+PRECISIONS = ("float32", "int8")
+NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
+OPSET = 17
+
+
+def export(
+    model: Any,
+    precision: str,
+    path: Path,
+    sources: Mapping[tuple[str, str], Path],
+    calibration: Arrays | None,
+) -> Quantization | None:
+    """Write one file, checked by ``onnx.checker``.
+
+    Raises:
+        TargetError: tf2onnx cannot convert the graph, or writes an invalid one.
+    """
+    import onnx
+
+    from edgeml.targets import _onnx_graph as surgery
+    from edgeml.targets._onnx_transposes import move_transposes_down
+
+    converted = _from_tflite(sources["tflite", "int8"]) if precision == "int8" else _from_keras(model)
+    graph = surgery.Graph(converted)
+    metadata: dict[str, str] = {}
+    if precision == "int8":
+        surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, surgery.drop_implied_clips))
+        surgery.activations_to_uint8(graph)
+        surgery.dequantize_outputs(graph)
+        metadata["edgeml.quantization"] = json.dumps(_input_scales(sources["tflite", "int8"]))
+    else:
+        surgery.run_passes(
+            graph, (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, move_transposes_down)
+        )
+    surgery.name_outputs(graph, list(model.output_names), [tuple(t.shape) for t in model.outputs])
+    made = surgery.canonical(graph, metadata)
+    try:
+        onnx.checker.check_model(made, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
+    path.write_bytes(made.SerializeToString(deterministic=True))
+    return Quantization("from the int8 TFLite file", "minimum and maximum") if precision == "int8" else None
+
+
+def _from_keras(model: Any) -> Any:
+    import tf2onnx
+
+    function = traced(model, batch=None)
+    try:
+        converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise TargetError(f"onnx float32: tf2onnx cannot convert the graph: {_first_line(error)}.") from error
+    return converted
+
+
+def _from_tflite(source: Path) -> Any:
+    import tf2onnx
+
+    try:
+        converted, _ = tf2onnx.convert.from_tflite(str(source), opset=OPSET)
+    except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        raise TargetError(f"onnx int8: tf2onnx cannot convert the int8 TFLite file: {_first_line(error)}.") from error
+    return converted
+
+
+def _input_scales(source: Path) -> dict[str, tuple[float, int]]:
+    """Return scale and zero point of each input: those of the int8 file, moved to uint8."""
+    return {
+        tensor.name: (tensor.scale, tensor.zero_point + 128)
+        for tensor in open_model(source).signature.inputs
+        if tensor.scale is not None
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

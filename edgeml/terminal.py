@@ -1,0 +1,213 @@
+"""What a verb shows: our lines on the terminal, everything that libraries print in a log.
+
+TensorFlow, the TFLite converter and tf2onnx write to the file descriptors themselves, so descriptors 1 and 2 are led
+into a log file while a verb runs; our own lines go to copies of the terminal's. ``--debug`` leaves them alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from edgeml.records import Event
+
+MIN_REDRAW_SECONDS = 0.1
+
+
+class Terminal:
+    """The two streams of a verb: results on stdout, progress and errors on stderr."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, debug: bool) -> None:
+        self.as_json, self.quiet, self.debug = as_json, quiet, debug
+        self._saved: list[int] = []
+        self._live = ""
+        self._drawn = 0.0
+        descriptor, log = tempfile.mkstemp(prefix="edgeml-", suffix=".log")
+        os.close(descriptor)
+        self._log = Path(log)
+
+    def __enter__(self) -> Terminal:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace")
+        self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")
+        self.is_live = self.err.isatty() and not self.quiet
+        if not self.debug:
+            self._lead_to(self._log)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.clear()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        self.out.close()
+        self.err.close()
+        if self._log.parent == Path(tempfile.gettempdir()):
+            self._log.unlink(missing_ok=True)
+
+    def log_into(self, path: Path) -> None:
+        """Lead what libraries print into ``path`` from now on, what was printed so far first."""
+        if self.debug:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with path.open("ab") as log:
+            log.write(self._log.read_bytes())
+        self._log.unlink()
+        self._log = path
+        self._lead_to(path)
+
+    def _lead_to(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+    def result(self, text: str, document: Any) -> None:
+        """Print the result: the document if JSON is asked for, else the text."""
+        self.clear()
+        print(json.dumps(document, indent=1) if self.as_json else text, file=self.out)
+
+    def out_is_closed(self) -> None:
+        """Lead what is still buffered for a closed stdout nowhere, so that closing it does not fail again."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.out.fileno())
+        os.dup2(nowhere, self._saved[0])
+        os.close(nowhere)
+
+    def line(self, text: str) -> None:
+        """Print a line of progress."""
+        if self.quiet:
+            return
+        self.clear()
+        print(text, file=self.err)
+
+    def live(self, text: str) -> None:
+        """Show ``text`` in the live line of a terminal; nothing elsewhere."""
+        now = time.monotonic()
+        if not self.is_live or now - self._drawn < MIN_REDRAW_SECONDS:
+            return
+        self._drawn = now
+        columns = os.get_terminal_size(self.err.fileno()).columns  # shutil would ask descriptor 1, which is the log
+        self._live = text[: (columns or 80) - 1]
+        self.err.write(f"\r\x1b[2K{self._live}")
+        self.err.flush()
+
+    def clear(self) -> None:
+        """Remove the live line."""
+        if self._live:
+            self.err.write("\r\x1b[2K")
+            self.err.flush()
+            self._live = ""
+
+
+class Progress:
+    """Turns the events of a run into lines: one per trial and stage, and a live one in between.
+
+    A trial's line fits into 80 columns; the live one is cut where the terminal ends, so figures that change come first.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.best: float | None = None
+        self.trial: dict[str, Any] = {}
+        self.seconds: list[float] = []  # of the trials of this session; a resumed run has others before them
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        show = getattr(self, f"_{event.stage}", None)
+        if show is not None:
+            show(event)
+        else:
+            self.terminal.line(f"{event.stage:<10}{event.message}")
+
+    def _search(self, event: Event) -> None:
+        data = event.data
+        if event.message == "trial started":
+            self.trial, self.best = dict(data), data["best"]
+            self._live("starting")
+        elif event.message == "epoch":
+            accuracy = data["metrics"].get("val_accuracy", float("nan"))
+            self._live(f"val {accuracy:.3f}", f"epoch {data['epoch'] + 1}")
+        else:
+            self._trial_ended(data["candidate"])
+
+    def _live(self, state: str, epoch: str = "") -> None:
+        parts = [f"search    {self._number():>5}", state, self._best(), self._left(1), self._network(), epoch]
+        self.terminal.live("  ".join(part for part in parts if part))
+
+    def _trial_ended(self, candidate: Any) -> None:
+        self.seconds.append(candidate.seconds)
+        completed = candidate.status == "completed"
+        accuracy = candidate.metrics["val_accuracy"] if completed else None
+        if accuracy is not None and (self.best is None or accuracy > self.best):
+            self.best = accuracy
+        shown = candidate.status if accuracy is None else f"val {accuracy:.3f}"
+        line = f"search    {self._number():>5}  {shown:<9}  {self._best():<10}  {self._network()}"
+        left = "" if self.terminal.is_live else self._left(0)  # a terminal shows it in the live line
+        self.terminal.line(f"{line}  {left}".rstrip())
+
+    def _number(self) -> str:
+        return f"{int(self.trial['id'][1:]) + 1}/{self.trial['of']}"
+
+    def _network(self) -> str:
+        cost = self.trial["cost"]
+        return f"{self.trial['space']:<13} {cost.params:>6,} params {compact(cost.macs):>6} MACs"
+
+    def _best(self) -> str:
+        return "" if self.best is None else f"best {self.best:.3f}"
+
+    def _left(self, running: int) -> str:
+        if not self.seconds:
+            return ""
+        trials = self.trial["of"] - int(self.trial["id"][1:]) - 1 + running
+        left, limit = sum(self.seconds) / len(self.seconds) * trials, self.trial["seconds_left"]
+        return f"{minutes(left if limit is None else min(left, limit))} left"
+
+    def _train(self, event: Event) -> None:
+        data = event.data
+        if event.message == "finalist":
+            self.trial = dict(data)
+        about = f"train     {self.trial['number']:>3}/{self.trial['of']:<3} {self.trial['id']}"
+        if event.message == "epoch":
+            accuracy = data["metrics"].get("val_accuracy", float("nan"))
+            self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{self.trial['epochs']} val {accuracy:.3f}")
+        elif event.message == "finalist trained":
+            self.terminal.line(f"{about} {data['epochs']} epochs, val {data['metrics']['val_accuracy']:.3f}")
+
+
+def compact(count: int) -> str:
+    """Write a count in short: 940, 186.2k, 1.2M."""
+    for unit, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= unit:
+            return f"{count / unit:.1f}{suffix}"
+    return str(count)
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table in plain text: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *rest]).rstrip()
+
+    return "\n".join([line(header), *(line(row) for row in rows)])

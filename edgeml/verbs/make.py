@@ -1,0 +1,256 @@
+"""The verbs that make something: run, search, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgeml import recipe_file, run_folder
+from edgeml.errors import DataError, UsageError
+from edgeml.recipe import Recipe
+from edgeml.records import Event, to_json
+from edgeml.terminal import table
+
+OnEvent = Callable[[Event], None]
+Document = dict[str, Any]
+RUNS = Path("runs")
+RECIPE_SUFFIXES = (".yaml", ".yml")
+
+
+class Log(Protocol):
+    """Where libraries may print."""
+
+    def log_into(self, path: Path) -> None:
+        """Lead what libraries print into ``path``."""
+
+
+def recipe_of(
+    source: Path,
+    overrides: Sequence[str],
+    *,
+    max_params: int | None = None,
+    max_macs: int | None = None,
+    max_latency_ms: float | None = None,
+    quick: bool = False,
+) -> Recipe:
+    """Read a recipe, or make one for a folder or an ``.npz`` file."""
+    limits = {"max_params": max_params, "max_macs": max_macs, "max_latency_ms": max_latency_ms}
+    is_recipe = source.is_file() or source.suffix in RECIPE_SUFFIXES
+    if source.is_dir() or source.suffix == ".npz" or not is_recipe:
+        if run_folder.is_run(source):
+            raise UsageError(f"{source}: is a run, not data. Give its recipe, or `edgeml export {source}`.")
+        if not source.exists():
+            what = "no such file" if source.suffix == ".npz" else "no such folder, recipe or .npz file"
+            raise DataError(f"{source}: {what}. Check the path.")
+        from edgeml import quick_recipe
+
+        made = recipe_file.dump(quick_recipe.for_data(source, **limits, quick=quick))  # type: ignore[arg-type]
+        return recipe_file.parse(made, f"recipe for {source}", overrides)
+    keys = {"max_params": "budget.params", "max_macs": "budget.macs"}
+    asked = [f"{keys[name]}={value}" for name, value in limits.items() if value is not None and name in keys]
+    if max_latency_ms is not None:
+        asked.append(
+            f"budget.latency=[{{device: host, runtime: onnxruntime, precision: float32, max_ms: {max_latency_ms}}}]"
+        )
+    if quick:
+        raise UsageError("--quick: is for a folder or an .npz file; a recipe says itself how long it takes.")
+    return recipe_file.read(source, [*overrides, *asked])
+
+
+def run(
+    recipe: Recipe,
+    out: Path | None,
+    command: str,
+    on_event: OnEvent,
+    log: Log,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[str, Document]:
+    """Search and deliver."""
+    from edgeml import bundle
+
+    place = out or Path("exported") / recipe.name
+    bundle.check_place(place)
+    folder = run_folder.begin(RUNS / recipe.name, recipe, resume=resume, overwrite=overwrite, keep_finished=True)
+    try:
+        log.log_into(folder.path(run_folder.LOG))
+        if folder.aside is not None:
+            on_event(Event("run", f"the finished run that was there is now {folder.aside}"))
+        return _delivered(folder, place, command, on_event)
+    finally:
+        folder.close()
+
+
+def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
+    from edgeml import delivery, pipeline
+
+    seconds: dict[str, float] = {}
+    with pipeline.timed(seconds, "data"):
+        arrays = pipeline.prepare(folder, on_event)
+    with pipeline.timed(seconds, "search"):
+        space = pipeline.space_of(folder, arrays)
+        candidates = pipeline.search(folder, space, arrays, on_event)
+    with pipeline.timed(seconds, "train"):
+        finalists = pipeline.train_finalists(folder, space, arrays, candidates, on_event)
+    manifest = delivery.deliver(folder, candidates, finalists, arrays, place, command, on_event, seconds)
+    return _summary(manifest, place, folder.root), {"bundle": str(place), "manifest": manifest, "seconds": seconds}
+
+
+def _summary(manifest: Document, place: Path, root: Path | None) -> str:
+    accuracy = {row["file"]: row for row in manifest["metrics"]}
+    parity = {row["file"]: row for row in manifest["parity"]}
+    latency = {row["file"]: row for row in manifest["latency"]}
+    rows = []
+    for entry in manifest["files"]:
+        if entry.get("role") != "model":
+            continue
+        name = entry["path"]
+        scored, timed = accuracy.get(name), latency[name]
+        rows.append(
+            [
+                name, f"{entry['bytes']:,}", f"{manifest['cost']['params']:,}", f"{manifest['cost']['macs']:,}",
+                _accuracy(scored), f"{parity[name]['max_abs']:.1e}",
+                f"{timed['quiet_ms']:.4f} ms {timed['runtime'].split()[0]}",
+            ]
+        )  # fmt: skip
+    header = ["file", "bytes", "params", "MACs", "test accuracy [95 %]", "max diff", "quiet latency"]
+    where = [f"bundle   {place}", f"report   {place / 'report.html'}"]
+    if root is not None:
+        where.append(f"run      {root}")
+    return "\n".join([table(header, rows), "", *where])
+
+
+def _accuracy(scored: Mapping[str, Any] | None) -> str:
+    if scored is None:
+        return "-"
+    low, high = scored["interval_95"]
+    return f"{scored['accuracy']:.2%} [{100 * low:.1f}, {100 * high:.1f}] n={scored['samples']}"
+
+
+def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwrite: bool) -> tuple[str, Document]:
+    """Search alone."""
+    from edgeml import pipeline
+
+    folder = run_folder.begin(RUNS / recipe.name, recipe, resume=resume, overwrite=overwrite, keep_finished=False)
+    try:
+        log.log_into(folder.path(run_folder.LOG))
+        seconds: dict[str, float] = {}
+        with pipeline.timed(seconds, "search"):
+            arrays = pipeline.prepare(folder, on_event)
+            candidates = pipeline.search(folder, pipeline.space_of(folder, arrays), arrays, on_event)
+    finally:
+        folder.close()
+    best = sorted((c for c in candidates if c.status == "completed"), key=lambda c: -c.metrics["val_accuracy"])
+    counts = {status: sum(c.status == status for c in candidates) for status in {c.status for c in candidates}}
+    document = {
+        "run": str(folder.root), "trials": counts, "refused": folder.ledger.of("refused")[-1]["counts"],
+        "best": [
+            {"id": c.id, "val_accuracy": c.metrics["val_accuracy"], "cost": to_json(c.cost), "share": str(c.share),
+             "space": c.space}
+            for c in best
+        ],
+        "seconds": seconds["search"],
+    }  # fmt: skip
+    rows = [
+        [c.id, c.space, str(c.share), f"{c.cost.params:,}", f"{c.cost.macs:,}", f"{c.metrics['val_accuracy']:.3f}"]
+        for c in best[:10]
+    ]
+    text = table(["trial", "space", "share", "params", "MACs", "val accuracy"], rows)
+    return f"{text}\n\nrun      {folder.root}\nnext     edgeml export {folder.root}", document
+
+
+def dry_run(recipe: Recipe, on_event: OnEvent) -> tuple[str, Document]:
+    """Say what a search would meet, without writing anything."""
+    from edgeml.search import rehearsal
+
+    found = rehearsal.rehearse(recipe, on_event)
+    share = found["space"]["feasible_share"]
+    text = [
+        f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
+        f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
+        f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
+        f"time      about {found['estimated_seconds'] / 60:.1f} minutes for {recipe.search.max_trials} trials",
+    ]
+    return "\n".join(text), found
+
+
+def export_run(
+    source: Path,
+    to: str | None,
+    precision: str | None,
+    out: Path | None,
+    refused: Mapping[str, Path | None],
+    command: str,
+    on_event: OnEvent,
+    log: Log,
+) -> tuple[str, Document]:
+    """Finish a run: train finalists if needed, ensemble, export."""
+    given = [name for name, value in refused.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]}: is for model files; a run brings its own data. Leave it out.")
+    folder = run_folder.reopen(source)
+    try:
+        changes = {
+            key: tuple(text.split(",")) for key, text in (("targets", to), ("precision", precision)) if text is not None
+        }
+        overrides = [f"export.{key}=[{', '.join(words)}]" for key, words in changes.items()]
+        where = str(source / run_folder.RECIPE)
+        folder.recipe = recipe_file.parse(recipe_file.dump(folder.recipe), where, overrides)
+        place = out or Path("exported") / folder.recipe.name
+        log.log_into(folder.path(run_folder.LOG))
+        text, document = _delivered(folder, place, command, on_event)
+    finally:
+        folder.close()
+    return text, _export_document(document["bundle"], document["manifest"])
+
+
+def _export_document(place: str, manifest: Document) -> Document:
+    return {"bundle": place, "files": manifest["files"], "parity": manifest["parity"], "folding": manifest["folding"]}
+
+
+def export_model(
+    source: Path,
+    to: str | None,
+    precision: str | None,
+    out: Path | None,
+    files: Mapping[str, Path | None],
+    on_event: OnEvent,
+    log: Log,
+) -> tuple[str, Document]:
+    """Export a Keras model file."""
+    from edgeml import bundle, exporting
+    from edgeml.model_export import export
+    from edgeml.runtimes.keras import load
+    from edgeml.samples import read_labels
+
+    del log  # there is no run whose log could keep what libraries print
+    place = out or Path("exported") / source.stem
+    bundle.check_place(place)
+    targets, precisions = _words(to, ("tflite", "onnx")), _words(precision, ("float32",))
+    exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None)
+    model = load(source)
+    samples, calibration = (_samples(files[key], model) for key in ("samples", "calibration"))
+    if samples is None:
+        on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
+    export(
+        model, place, targets, precisions, samples=samples,
+        calibration=calibration, labels=None if files["labels"] is None else read_labels(files["labels"]),
+        on_event=on_event,
+    )  # fmt: skip
+    manifest = bundle.read(place)
+    kept = [f"kept      {row['layer']}: {row['reason']}" for row in manifest["folding"]["kept"]]
+    folded = f"folded    {len(manifest['folding']['folded'])} normalisation layers"
+    text = "\n".join([folded, *kept, "", _summary(manifest, place, None)])
+    return text, _export_document(str(place), manifest)
+
+
+def _samples(path: Path | None, model: Any) -> Any:
+    from edgeml.samples import read_samples
+
+    return None if path is None else read_samples(path, model.input_shape)
+
+
+def _words(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if text is None else tuple(word.strip() for word in text.split(",") if word.strip())

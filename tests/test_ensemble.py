@@ -1,0 +1,242 @@
+"""Ensembles: weights against planted truths, graphs against NumPy, choices against budgets."""
+
+import keras
+import numpy as np
+import pytest
+
+import edgeml
+from edgeml import ensemble, recipe
+from edgeml.ensemble import weights
+from edgeml.ensemble.choice import total
+from edgeml.errors import BudgetError
+from edgeml.records import Budget, Cost, Limit
+
+L = keras.layers
+MEANS = ("arithmetic", "geometric")
+
+
+def members(count, samples=400, classes=4, skill=(2.0, 2.0, 0.0), seed=0):
+    """Members whose logits hold the truth with ``skill``, and noise of their own."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, samples)
+    logits = np.stack([s * np.eye(classes)[labels] + rng.normal(0, 1, (samples, classes)) for s in skill[:count]])
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=2, keepdims=True), labels
+
+
+# --- weights
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_useless_members_get_little_and_equal_ones_alike(mean):
+    probs, labels = members(3)
+    found = ensemble.fit_weights(probs, labels, mean=mean)
+    assert found.sum() == pytest.approx(1)
+    assert found[2] < 0.06
+    assert abs(found[0] - found[1]) < 0.25
+    plain = ensemble.log_loss(ensemble.blend(probs, np.full(3, 1 / 3), mean), labels)
+    assert ensemble.log_loss(ensemble.blend(probs, found, mean), labels) < plain
+
+
+def test_uniform_and_single_members():
+    probs, labels = members(3)
+    np.testing.assert_allclose(ensemble.fit_weights(probs, labels, "uniform"), 1 / 3)
+    np.testing.assert_array_equal(ensemble.fit_weights(probs[:1], labels), [1])
+
+
+def test_fitting_is_reproducible():
+    probs, labels = members(3)
+    np.testing.assert_array_equal(ensemble.fit_weights(probs, labels), ensemble.fit_weights(probs, labels))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p, y: (p[0], y, "uniform"), r"got shape \(400, 4\)"),
+        (lambda p, y: (p, y[:-1], "uniform"), r"labels of shape \(399,\)"),
+        (lambda p, y: (p, y[:, None], "nelder-mead"), r"labels of shape \(400, 1\).*class indices"),
+        (lambda p, y: (p, y, "nelder"), "method: got 'nelder'; nelder-mead or uniform is allowed"),
+        (lambda p, y: (p[:1], y, "nelder"), "method: got 'nelder'"),
+        (lambda p, y: (p * np.nan, y, "nelder-mead"), "NaN"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        ensemble.fit_weights(*change(*members(3)))
+
+
+def test_blend_is_the_textbook_mean():
+    probs, _ = members(3, samples=5)
+    w = np.array([0.5, 0.3, 0.2])
+    np.testing.assert_allclose(ensemble.blend(probs, w), sum(a * p for a, p in zip(w, probs, strict=True)))
+    product = np.prod([p**a for a, p in zip(w, probs, strict=True)], axis=0)
+    np.testing.assert_allclose(ensemble.blend(probs, w, "geometric"), product / product.sum(axis=1, keepdims=True))
+
+
+def test_cross_fitting_scores_every_row_by_weights_that_never_saw_it():
+    probs, labels = members(2, samples=50)
+    found = ensemble.cross_fitted(probs, labels, "nelder-mead")
+    assert found.shape == (50,)
+    np.testing.assert_allclose(ensemble.cross_fitted(probs[:1], labels, "uniform"), weights.losses(probs[0], labels))
+    seen = weights.losses(ensemble.blend(probs, ensemble.fit_weights(probs, labels)), labels)
+    assert found.mean() > seen.mean()  # what was fitted on the row itself flatters
+
+
+# --- the graph
+
+
+def network(seed, classes=5, width=8, head="layer", name="net"):
+    keras.utils.set_random_seed(seed)
+    x = keras.Input((6, 6, 2), name="image")
+    y = L.BatchNormalization(name="norm")(L.Conv2D(width, 3, use_bias=False, name="conv")(x))
+    y = L.Dense(classes, kernel_initializer="glorot_normal", name="logits")(L.Flatten()(L.ReLU()(y)))
+    y = {"layer": L.Softmax(name="soft"), "activation": L.Activation("softmax", name="soft")}[head](y)
+    model = keras.Model(x, y, name=name)
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign(np.random.default_rng(seed).normal(0, 0.3, width))
+    return model
+
+
+IMAGES = np.random.default_rng(1).normal(0, 2, (32, 6, 6, 2)).astype("float32")
+
+
+@pytest.mark.parametrize("head", ["layer", "activation"])
+@pytest.mark.parametrize("mean", MEANS)
+def test_the_graph_computes_the_weighted_mean(mean, head):
+    models, w = [network(s, head=head) for s in range(3)], [0.5, 0.2, 0.3]
+    outputs = np.stack([model.predict(IMAGES, verbose=0) for model in models]).astype(np.float64)
+    expected = ensemble.blend(outputs, np.array(w), mean)
+    graph = edgeml.compile_ensemble(models, w, mean)
+    found = graph.predict(IMAGES, verbose=0)
+    spread = expected.max() - expected.min()
+    assert spread > 0.3
+    assert np.abs(found - expected).max() <= 1e-6 * spread
+    folded = edgeml.fold_batch_norm(graph).model.predict(IMAGES, verbose=0)
+    assert np.abs(folded - expected).max() <= 2e-6 * spread
+
+
+def test_members_behind_their_scaling_lose_their_inner_softmax():
+    from edgeml.scaling import rescale
+
+    models = [rescale((0, 4)).keras(network(s, name=f"n{s}")) for s in range(2)]
+    outputs = np.stack([model.predict(IMAGES, verbose=0) for model in models]).astype(np.float64)
+    found = edgeml.compile_ensemble(models, [0.6, 0.4], "geometric").predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, ensemble.blend(outputs, np.array([0.6, 0.4]), "geometric"), atol=1e-6)
+
+
+def test_weight_zero_drops_its_member_and_one_member_is_returned_as_it_is():
+    models = [network(s) for s in range(3)]
+    assert edgeml.compile_ensemble(models, [0, 1, 0]) is models[1]
+    two = edgeml.compile_ensemble(models, [0.5, 0.5, 0])
+    assert edgeml.cost(two).params == edgeml.cost(edgeml.compile_ensemble(models[:2], [0.5, 0.5])).params
+
+
+@pytest.mark.parametrize(
+    ("models", "w", "mean", "words"),
+    [
+        (0, [], "arithmetic", "models: got none"),
+        (2, [1.0], "arithmetic", "got 1 for 2 models"),
+        (2, [1.5, -0.5], "arithmetic", "not negative and sum to one"),
+        (2, [0.5, 0.4], "arithmetic", "not negative and sum to one"),
+        (2, [float("nan"), float("nan")], "arithmetic", "not negative and sum to one"),
+        (2, [0.5, 0.5], "harmonic", "mean: got 'harmonic'; arithmetic or geometric"),
+    ],
+)
+def test_weights_that_are_none_are_refused(models, w, mean, words):
+    with pytest.raises(ValueError, match=words):
+        edgeml.compile_ensemble([network(s) for s in range(models)], w, mean)
+
+
+def test_members_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match=r"output_shape differs: .*\(None, 3\).*\(None, 5\)"):
+        edgeml.compile_ensemble([network(0), network(1, classes=3)], [0.5, 0.5])
+    bare = keras.Sequential([keras.Input((6, 6, 2)), L.Flatten(), L.Dense(5, name="out")])
+    with pytest.raises(ValueError, match="ends in Dense 'out'; a softmax layer is due"):
+        edgeml.compile_ensemble([network(0), bare], [0.5, 0.5], "geometric")
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
+    models = [network(s, width=8 * (s + 1)) for s in range(3)]
+    costs = [edgeml.cost(model) for model in models]
+    real = edgeml.cost(edgeml.compile_ensemble(models, [0.5, 0.2, 0.3], mean))
+    charged = total(costs, 6 * 6 * 2, 5)
+    assert real.params == charged.params - (3 if mean == "geometric" else 0)
+    assert real.macs == charged.macs
+    assert max(c.peak_activation_bytes for c in costs) <= real.peak_activation_bytes <= charged.peak_activation_bytes
+
+
+# --- the choice
+
+
+def cost_of(params, peak=10):
+    return Cost(params, 10 * params, {}, peak)
+
+
+def chosen(probs, labels, costs, budget=None, **options):
+    measured = options.pop("measured_ms", ())
+    return ensemble.choose(
+        probs, labels, costs, budget or Budget(), recipe.Ensemble(**options), measured_ms=measured, input_elements=4
+    )
+
+
+def test_good_members_join_the_useless_one_does_not():
+    probs, labels = members(3)
+    choice = chosen(probs, labels, [cost_of(100)] * 3)
+    assert set(choice.members) == {0, 1}
+    assert choice.loss < choice.single_loss
+    assert choice.gain_95[0] > 0
+    assert list(choice.weights) == sorted(choice.weights, reverse=True)
+    assert sum(choice.weights) == pytest.approx(1)
+
+
+def test_the_budget_is_that_of_the_whole_graph():
+    probs, labels = members(3, skill=(2.0, 1.9, 1.8))
+    costs = [cost_of(100), cost_of(100), cost_of(50)]
+    assert set(chosen(probs, labels, costs, Budget(params=10_000)).members) == {0, 1, 2}
+    assert len(chosen(probs, labels, costs, Budget(params=202)).members) == 2  # two weights come with two members
+    assert 2 in chosen(probs, labels, costs, Budget(params=201)).members
+    assert chosen(probs, labels, costs, Budget(params=140)).members == (0,)
+    assert "no set of two or more" in chosen(probs, labels, costs, Budget(params=140)).reason
+    assert chosen(probs, labels, costs, Budget(peak_activation_bytes=15)).members == (0,)
+    with pytest.raises(BudgetError, match="no trained network fits the budget"):
+        chosen(probs, labels, costs, Budget(params=10))
+
+
+def test_latency_adds_up():
+    probs, labels = members(2)
+    limit = Limit("host", "onnxruntime", "float32", 1.0)
+    budget = Budget(latency=(limit,))
+    for ms, count in ((0.4, 2), (0.6, 1)):
+        measured = [{limit: ms}] * 2
+        assert len(chosen(probs, labels, [cost_of(1)] * 2, budget, measured_ms=measured).members) == count
+
+
+def test_copies_of_one_network_ship_as_one_unless_asked_for():
+    probs, labels = members(1)
+    copies = np.concatenate([probs, probs])
+    alone = chosen(copies, labels, [cost_of(100)] * 2, keep="when_better")
+    assert len(alone.members) == 1
+    assert alone.weights == (1.0,)
+    assert "does not beat the best single network beyond noise" in alone.reason
+    assert len(chosen(copies, labels, [cost_of(100)] * 2, keep="always").members) == 2
+
+
+def test_no_more_members_than_asked():
+    probs, labels = members(3, skill=(2.0, 1.9, 1.8))
+    assert len(chosen(probs, labels, [cost_of(1)] * 3, max_members=2).members) == 2
+    assert len(chosen(probs, labels, [cost_of(1)] * 3, max_members=1).members) == 1
+
+
+def test_a_member_of_no_weight_is_left_out() -> None:
+    """A copy of noise beside two good members would cost a whole network for a weight near zero."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 400)
+    truth = np.eye(3)[labels]
+    good = [0.7 * truth + 0.3 * rng.dirichlet(np.ones(3), 400) for _ in range(2)]
+    probs = np.stack([*good, rng.dirichlet(np.ones(3), 400)])
+    found = ensemble.choose(
+        probs, labels, [Cost(100, 100)] * 3, Budget(), recipe.Ensemble(max_members=3, keep="always")
+    )
+    assert set(found.members) == {0, 1}
+    assert min(found.weights) >= 0.01

@@ -1,0 +1,68 @@
+"""The judge of a search: memory, shares, counts, and what it says when nothing fits."""
+
+from fractions import Fraction
+
+import pytest
+
+from edgeml.errors import BudgetError
+from edgeml.operators import Operator
+from edgeml.records import Budget
+from edgeml.search.feasibility import Feasibility
+
+SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
+
+
+def judge(budget, shares=(Fraction(1),), calls=None):
+    def operators(values):
+        if calls is not None:
+            calls.append(dict(values))
+        return (
+            Operator("x", "input", (), (1,)),
+            Operator("d", "dense", ("x",), (1,), values["n"], 0, 10 * values["n"]),
+        )
+
+    return Feasibility(operators, budget, shares)
+
+
+def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
+    calls = []
+    feasibility = judge(Budget(), calls=calls)
+    costs = [feasibility.cost(v) for v in ({"n": 3, "m": 1}, {"m": 1, "n": 3}, {"n": 3, "m": 1, "tuner/epochs": 9})]
+    assert costs[0] == costs[1] == costs[2]
+    assert len(calls) == 1
+
+
+def test_trials_are_stratified_over_shares():
+    feasibility = judge(Budget(params=30), SHARES)
+    accepted = [[feasibility.accepts({"n": n}, trial) for n in (30, 15, 10)] for trial in range(6)]
+    assert accepted == 2 * [[True, True, True], [False, True, True], [False, False, True]]
+    assert [feasibility.share(trial) for trial in range(4)] == [*SHARES, SHARES[0]]
+
+
+def test_refusals_are_counted_by_budget_key():
+    feasibility = judge(Budget(params=5, macs=40))
+    for n in (4, 5, 6):
+        feasibility.accepts({"n": n}, 0)
+    assert feasibility.refused == {"params": 1, "macs": 2}
+
+
+def test_a_share_that_nothing_fits_is_not_searched():
+    feasibility = judge(Budget(params=30), SHARES)
+    feasibility.keep_shares_for({"n": 12})
+    assert feasibility.shares == SHARES[:2]
+    assert [feasibility.share(trial) for trial in range(3)] == [1, Fraction(1, 2), 1]
+
+
+def test_nothing_fits_names_the_smallest_network_and_its_cost():
+    feasibility = judge(Budget(params=1_000), SHARES)
+    feasibility.cost({"n": 90_000})
+    with pytest.raises(BudgetError) as caught:
+        feasibility.keep_shares_for({"n": 1_234})
+    assert str(caught.value) == (
+        "budget: no network of the space fits; the smallest seen needs 1,234 params and 12,340 MACs"
+        " (params 1,234 > 1,000; n=1234). Raise the budget or take a smaller space."
+    )
+
+
+def test_nothing_built_is_said_too():
+    assert "no network of the space could be built" in str(judge(Budget()).none_fits())

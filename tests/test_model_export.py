@@ -1,0 +1,304 @@
+"""``edgeml.export``: any Keras model in, a proven bundle out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from networks import pictures, separable
+
+import edgeml
+from edgeml import bundle, checking, golden
+from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
+from edgeml.runtimes.keras import load
+
+L = keras.layers
+BOTH = ("float32", "int8")
+FOUR = ["model.onnx", "model.tflite", "model_int8.onnx", "model_int8.tflite"]
+MANIFEST_KEYS = {
+    "schema_version", "name", "edgeml", "created", "task", "input", "output", "files", "members", "cost", "budget",
+    "folding", "metrics", "parity", "latency", "recipe_sha256", "data_sha256", "versions", "machine",
+}  # fmt: skip
+ROW_KEYS = {
+    "parity": {"file", "reference", "inputs", "samples", "max_abs", "range_error", "top1_agreement", "gate", "passed"},
+    "latency": {"file", "runtime", "device", "threads", "quiet_ms", "p50_ms", "p90_ms", "p99_ms", "interval_95",
+                "noise_floor", "predicted_ms", "load_ms"},
+}  # fmt: skip
+
+
+def book_example():
+    """Chollet, "Deep Learning with Python", as it stands there, not trained."""
+    height = 64
+    width = 64
+    channels = 3
+    num_classes = 10
+    model = keras.Sequential()
+    model.add(keras.Input((height, width, channels)))
+    model.add(L.SeparableConv2D(32, 3, activation="relu"))
+    model.add(L.SeparableConv2D(64, 3, activation="relu"))
+    model.add(L.MaxPooling2D(2))
+    model.add(L.SeparableConv2D(64, 3, activation="relu"))
+    model.add(L.SeparableConv2D(128, 3, activation="relu"))
+    model.add(L.MaxPooling2D(2))
+    model.add(L.SeparableConv2D(64, 3, activation="relu"))
+    model.add(L.SeparableConv2D(128, 3, activation="relu"))
+    model.add(L.GlobalAveragePooling2D())
+    model.add(L.Dense(32, activation="relu"))
+    model.add(L.Dense(num_classes, activation="softmax"))
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("export") / "mine"
+    labels = ["red", "green", "blue", "white", "black"]
+    return edgeml.export(separable(), place, precision=BOTH, samples=pictures(80), calibration=pictures(64),
+                         labels=labels)  # fmt: skip
+
+
+def test_a_bundle_holds_what_the_contract_says(made):
+    manifest = bundle.read(made)
+    files = sorted(path.name for path in made.iterdir())
+    assert files == sorted([*FOUR, "SHA256SUMS", "README.md", "benchmark.py", "golden.npz", "labels.txt",
+                            "manifest.json", "model.keras", "report.html", "report.json", "verify.py"])  # fmt: skip
+    assert manifest.keys() >= MANIFEST_KEYS
+    for name, keys in ROW_KEYS.items():
+        assert manifest[name]
+        assert all(row.keys() >= keys for row in manifest[name])
+    assert [row["file"] for row in manifest["parity"]] == ["model.keras", "model.tflite", "model_int8.tflite",
+                                                           "model.onnx", "model_int8.onnx"]  # fmt: skip
+    assert sorted(e["path"] for e in manifest["files"]) == sorted(set(files) - {"manifest.json", "SHA256SUMS"})
+    assert [e["path"] for e in bundle.models(manifest)] == FOUR
+    assert manifest["task"]["labels"] == (made / "labels.txt").read_text().split()
+    assert manifest["input"]["shape"] == [12, 12, 3]
+    assert manifest["output"]["name"] == "scores"
+    assert len(manifest["folding"]["folded"]) == 4
+    assert json.loads((made / "report.json").read_text())["manifest"]["name"] == "mine"
+    for entry in bundle.models(manifest):
+        quantization = entry.get("quantization")
+        assert (quantization is None) is (entry["precision"] == "float32")
+        if quantization:
+            assert quantization["calibration"]["samples"] == 64
+            assert quantization["input"]["dtype"] in ("int8", "uint8")
+
+
+def test_it_can_be_verified_from_python_and_alone(made):
+    found = edgeml.verify(made)
+    assert found["passed"]
+    assert [row["file"] for row in found["parity"]] == FOUR
+    assert all(row["samples"] == 64 for row in found["parity"])
+    ran = subprocess.run([sys.executable, "-I", made / "verify.py"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1] == "PASSED"
+
+
+def test_its_keras_model_computes_the_golden_outputs(made):
+    row = golden.keras_row(made)
+    assert row["passed"]
+    assert row.keys() == edgeml.verify(made)["parity"][0].keys()
+    with np.load(made / "golden.npz") as archive:
+        assert archive["outputs"].shape == (64, 5)
+
+
+def test_it_can_be_benchmarked_as_it_is(made):
+    records, comparisons = edgeml.benchmark(made, against=made / "model.onnx")
+    assert [r.file for r in records] == [str(made / name) for name in FOUR]
+    assert len(comparisons) == 3
+    assert all(r.quiet_ms > 0 for r in records)
+
+
+@pytest.mark.parametrize("name", [*FOUR, "golden.npz", "manifest.json", "labels.txt", "verify.py"])
+def test_one_flipped_bit_is_found(made, name):
+    path = made / name
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    try:
+        with pytest.raises(IntegrityError, match=rf"{name}: changed"):
+            edgeml.verify(made)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_file_that_computes_something_else_is_found(made):
+    """Sums that fit, as whoever made them; only the golden tensors tell."""
+    sums, network = (made / "SHA256SUMS").read_text(), (made / "model_int8.onnx").read_bytes()
+    other = edgeml.export(separable(seed=5), made.parent / "other", precision=("int8",), to=("onnx",),
+                          samples=pictures(20), calibration=pictures(20))  # fmt: skip
+    try:
+        (made / "model_int8.onnx").write_bytes((other / "model_int8.onnx").read_bytes())
+        wrong = sums.replace(bundle.sha256(made / "model.onnx"), "x").splitlines()
+        assert len(wrong) > 5
+        lines = [f"{bundle.sha256(made / line.split('  ')[1])}  {line.split('  ')[1]}\n" for line in sums.splitlines()]
+        (made / "SHA256SUMS").write_text("".join(lines))
+        with pytest.raises(ParityError, match=r"model_int8\.onnx: max difference 0\.\d+ > "):
+            checking.verify(made)
+    finally:
+        (made / "model_int8.onnx").write_bytes(network)
+        (made / "SHA256SUMS").write_text(sums)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(UsageError, match="not a bundle"):
+        edgeml.verify(tmp_path)
+
+
+# ---- models as people have them
+
+
+def test_the_example_of_the_book(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 64, 64, 3)).astype("float32")
+    place = edgeml.export(book_example(), tmp_path / "book", precision=BOTH, samples=pixels, calibration=pixels)
+    assert edgeml.verify(place)["passed"]
+    manifest = bundle.read(place)
+    assert manifest["folding"] == {"folded": [], "kept": []}
+    assert manifest["cost"]["params"] == book_example().count_params()
+    assert "<html" in (place / "report.html").read_text()
+
+
+def test_without_samples_inputs_are_random_and_the_report_says_so(tmp_path):
+    place = edgeml.export(separable(), tmp_path / "net", to=("onnx",))
+    report = json.loads((place / "report.json").read_text())
+    assert any("random" in note for note in report["data_notes"])
+    assert bundle.read(place)["parity"][1]["inputs"] == "random (256)"
+
+
+@pytest.mark.parametrize(("head", "classes"), [("sigmoid", 1), ("sigmoid", 4), ("linear", 1), ("linear", 3)])
+def test_outputs_that_are_no_probabilities(head, classes, tmp_path):
+    model = separable(classes=classes, head=head)
+    if head == "linear":
+        model.get_layer("logits").kernel.assign(1000 * model.get_layer("logits").kernel)
+    place = edgeml.export(model, tmp_path / head, precision=BOTH, samples=pictures(60), calibration=pictures(60))
+    assert edgeml.verify(place)["passed"]
+    assert golden.keras_row(place)["passed"]
+    assert (place / "report.html").stat().st_size > 1000
+
+
+def test_a_subclassed_model_is_refused(tmp_path):
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    model = Own()
+    model(np.zeros((1, 4, 4, 3), "float32"))
+    with pytest.raises(EdgemlError, match="Own"):
+        edgeml.export(model, tmp_path / "own")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    with pytest.raises(EdgemlError, match="uild"):
+        edgeml.export(keras.Sequential([L.Dense(3)]), tmp_path / "unbuilt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_inputs_or_outputs_cannot_be_bundled(tmp_path):
+    a, b = keras.Input((4,)), keras.Input((4,))
+    with pytest.raises(TargetError, match=r"2 inputs and 1 outputs; one of each can be bundled"):
+        edgeml.export(keras.Model([a, b], L.Add()([a, b])), tmp_path / "two")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_free_input_size_cannot_be_exported(tmp_path):
+    model = keras.Sequential([keras.Input((None, None, 3)), L.Conv2D(4, 3), L.GlobalAveragePooling2D()])
+    for samples in (None, pictures(8)):
+        with pytest.raises(TargetError, match="every size but the batch must be fixed"):
+            edgeml.export(model, tmp_path / "free", samples=samples)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": ["a", "b"]}, UsageError, r"labels: got 2; the model has 5 outputs"),
+        ({"samples": pictures(8, (10, 12, 3))}, DataError, r"samples: shape \(8, 10, 12, 3\); \(N, 12, 12, 3\) is due"),
+        ({"samples": pictures(1)[0]}, DataError, r"samples: shape \(12, 12, 3\)"),
+        ({"samples": pictures(0)}, DataError, r"samples: shape \(0, 12, 12, 3\)"),
+        ({"samples": np.full((2, 12, 12, 3), np.nan)}, DataError, "samples: holds NaN or infinite"),
+        ({"calibration": np.full((2, 12, 12, 3), np.inf)}, DataError,
+         "calibration: holds NaN or infinite"),
+        ({"samples": np.full((2, 12, 12, 3), "a")}, DataError, "samples: "),
+        ({"precision": ("int8",)}, UsageError, "int8: needs calibration samples"),
+        ({"to": ("coreml",)}, UsageError, "no 'coreml'"),
+        ({"to": ()}, UsageError, "to: "),
+        ({"precision": ()}, UsageError, "precision: "),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named_and_nothing_is_written(options, error, message, tmp_path):
+    with pytest.raises(error, match=message) as raised:
+        edgeml.export(separable(), tmp_path / "deep" / "mine", **options)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == [] or list((tmp_path / "deep").iterdir()) == []
+
+
+def test_an_occupied_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(UsageError, match="holds something that is not a bundle"):
+        edgeml.export(None, tmp_path / "mine")
+
+
+def test_a_gate_that_is_not_met_leaves_nothing(tmp_path):
+    from edgeml.recipe import Verify
+
+    with pytest.raises(ParityError, match=r"parity on samples \(30\): model\.keras .* > 1e-12 \| model\.tflite "):
+        edgeml.export(separable(), tmp_path / "mine", samples=pictures(30), gates=Verify(float32_max_range_error=1e-12))
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- model files
+
+
+def test_a_lambda_layer_is_not_run(tmp_path):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, L.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "evil.keras")
+    with pytest.raises(IntegrityError, match=r"evil\.keras: holds Python code") as raised:
+        load(tmp_path / "evil.keras")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_lambda_layer_in_a_keras_2_file_is_not_run(tmp_path):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, L.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "evil.h5")
+    with pytest.raises(IntegrityError, match=r"evil\.h5: holds Python code"):
+        load(tmp_path / "evil.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk", b"\x89HDF\r\n\x1a\njunk"])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_file_that_is_no_model(content, suffix, tmp_path):
+    path = tmp_path / f"m{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"m\{suffix}: ") as raised:
+        load(path)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / f"missing{suffix}")
+
+
+def test_a_public_model_of_mlperf_tiny(shared_data, tmp_path):
+    path = shared_data / "models" / "mlcommons_tiny" / "image_classification" / "pretrainedResnet.h5"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("float32")
+    model = load(path)
+    place = edgeml.export(model, tmp_path / "resnet", precision=BOTH, samples=pixels, calibration=pixels)
+    manifest = bundle.read(place)
+    assert edgeml.verify(place)["passed"]
+    norms = [layer.name for layer in model.layers if isinstance(layer, L.BatchNormalization)]
+    assert sorted(manifest["folding"]["folded"]) == sorted(norms)
+    assert all(row["passed"] for row in manifest["parity"])
+
+
+def test_paths_may_be_text(tmp_path):
+    place = edgeml.export(separable(), str(tmp_path / "mine"), to=["onnx"])
+    assert isinstance(place, Path)
+    assert edgeml.verify(str(place))["passed"]
+    assert len(edgeml.benchmark(str(place))[0]) == 1

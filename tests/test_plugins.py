@@ -1,0 +1,52 @@
+"""Names to modules: by file name, by entry point, and what is said where neither exists."""
+
+import importlib
+import pkgutil
+
+import pytest
+from foreign import SMALL_SPACE, install
+
+import edgeml
+from edgeml import plugins
+from edgeml.errors import UsageError
+
+
+@pytest.mark.parametrize("folder", plugins.FOLDERS)
+def test_every_file_of_a_folder_is_a_plugin_and_imports(folder):
+    package = importlib.import_module(f"edgeml.{folder}")
+    files = {module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")}
+    assert files
+    assert files <= set(plugins.names(folder))
+    for name in files:
+        assert plugins.get(folder, name).__name__ == f"edgeml.{folder}.{name}"
+
+
+def test_an_entry_point_adds_a_plugin(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "search_spaces", "tiny", SMALL_SPACE)
+    assert "tiny" in plugins.names("search_spaces")
+    assert plugins.get("search_spaces", "tiny").__name__ == "foreign_tiny"
+
+
+def test_a_plugin_that_does_not_import_is_named_with_its_reason(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "targets", "broken", "import a_module_that_is_not_there")
+    with pytest.raises(UsageError, match=r"broken \(foreign_broken\): No module named 'a_module_that_is_not_there'"):
+        plugins.get("targets", "broken")
+
+
+@pytest.mark.parametrize("name", ["ds_cn", "_layers", "../costs", "__init__", ""])
+def test_an_unknown_name_lists_what_there_is(name):
+    with pytest.raises(UsageError, match=r"search_spaces: no '.*'; there are .*separable_cnn") as caught:
+        plugins.get("search_spaces", name)
+    assert ("Did you mean 'ds_cnn'?" in str(caught.value)) == (name == "ds_cn")
+
+
+def test_a_near_miss_is_suggested_and_nothing_else():
+    assert plugins.did_you_mean("tfilte", ["onnx", "tflite"]) == " Did you mean 'tflite'?"
+    assert plugins.did_you_mean("xyz", ["onnx", "tflite"]) == ""
+
+
+def test_every_public_name_resolves():
+    for name in edgeml.__all__:
+        assert callable(getattr(edgeml, name))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = edgeml.nothing

@@ -1,0 +1,103 @@
+"""Tests of the recipe that is made for a folder or a file in one line."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from edgeml import quick_recipe, recipe_file
+from edgeml.errors import DataError, RecipeError, UsageError
+from edgeml.recipe import Recipe
+from edgeml.records import Limit
+from edgeml.verbs import make
+
+
+def made(path: Path, quick: bool = False, **limits: float) -> Recipe:
+    asked = {"max_params": None, "max_macs": None, "max_latency_ms": None, **limits}
+    return quick_recipe.for_data(path, **asked, quick=quick)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "My photos (2)").mkdir()
+    return tmp_path / "My photos (2)"
+
+
+def test_a_folder_is_read_as_photos(folder: Path) -> None:
+    recipe = made(folder)
+    assert (recipe.data.source, recipe.data.path, recipe.name) == ("image_folder", str(folder), "My_photos_2")
+    assert (recipe.data.image_size, recipe.data.augment.flip) == (96, "horizontal")
+    assert (recipe.budget.params, recipe.budget.macs, recipe.budget.latency) == (30_000, None, ())
+
+
+def test_an_array_file_is_neither_resized_nor_mirrored(tmp_path: Path) -> None:
+    recipe = made(tmp_path / "digits.npz")
+    assert (recipe.data.source, recipe.name) == ("npz", "digits")
+    assert (recipe.data.image_size, recipe.data.augment.flip) == (None, "none")
+
+
+def test_a_limit_that_is_given_is_the_only_one(folder: Path) -> None:
+    assert made(folder, max_macs=10).budget.params is None
+    budget = made(folder, max_latency_ms=0.5).budget
+    assert (budget.params, budget.latency) == (None, (Limit("host", "onnxruntime", "float32", 0.5),))
+
+
+def test_quick_is_smaller_in_every_way(folder: Path) -> None:
+    slow, quick = made(folder), made(folder, quick=True)
+    assert quick.data.image_size < slow.data.image_size  # type: ignore[operator]
+    assert quick.search.max_trials < slow.search.max_trials
+    assert quick.search.time_limit_minutes + quick.train.time_limit_minutes < 5  # type: ignore[operator]
+    assert quick.budget.macs == quick_recipe.QUICK_MACS
+    assert made(folder, quick=True, max_macs=10**9).budget.macs == 10**9
+    assert set(quick.search.member_share) == {Fraction(1), Fraction(1, 2)}
+
+
+def test_a_test_folder_beside_train_is_the_test_split(folder: Path) -> None:
+    (folder / "test").mkdir()
+    assert made(folder).data.splits.test == 0.16
+    (folder / "train").mkdir()
+    assert made(folder).data.splits.test == "given"
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", ["photos", "a.b c", "äöü", "---", "x" * 200, "_leading", "2024-05"])
+def test_every_name_gives_a_recipe_that_reads_back(tmp_path: Path, name: str, quick: bool) -> None:
+    (tmp_path / name).mkdir()
+    recipe = made(tmp_path / name, quick)
+    assert recipe_file.parse(recipe_file.dump(recipe), "made") == recipe
+
+
+def test_neither_folder_nor_array_file(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"photo\.png: not a recipe .*an \.npz file\. Check the path\.$"):
+        made(tmp_path / "photo.png")
+
+
+def test_settings_override_what_is_made(folder: Path) -> None:
+    recipe = make.recipe_of(folder, ["search.seed=5", "name=mine"], max_params=500, quick=True)
+    assert (recipe.search.seed, recipe.name, recipe.budget.params) == (5, "mine", 500)
+    with pytest.raises(RecipeError, match="did you mean 'seed'"):
+        make.recipe_of(folder, ["search.sed=5"])
+
+
+def test_limits_override_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("schema_version: 1\nname: r\ndata: {source: digits}\nbudget: {params: 7}\n")
+    recipe = make.recipe_of(path, [], max_params=5, max_macs=6, max_latency_ms=0.25)
+    assert (recipe.budget.params, recipe.budget.macs) == (5, 6)
+    assert recipe.budget.latency == (Limit("host", "onnxruntime", "float32", 0.25),)
+    with pytest.raises(UsageError, match=r"^--quick: is for a folder or an \.npz file"):
+        make.recipe_of(path, [], quick=True)
+
+
+def test_a_run_is_not_taken_for_data(folder: Path) -> None:
+    (folder / "recipe.resolved.yaml").write_text("")
+    with pytest.raises(UsageError, match="is a run, not data"):
+        make.recipe_of(folder, [])
+
+
+def test_a_missing_array_file_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.npz: no such file"):
+        make.recipe_of(tmp_path / "gone.npz", [])

@@ -1,0 +1,47 @@
+"""Budget, Cost and their meeting; records to JSON."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+
+from edgeml.records import Budget, Cost, Event, Limit, to_json
+
+LIMIT = Limit("host", "onnxruntime", "float32", 1.0)
+
+
+def test_a_cost_at_the_limit_is_feasible_and_one_above_is_not():
+    budget = Budget(params=10, macs=100, peak_activation_bytes=50)
+    assert budget.violations(Cost(10, 100, {}, 50)) == []
+    assert budget.violations(Cost(11, 100, {}, 50)) == ["params 11 > 10"]
+    assert budget.violations(Cost(1234, 101, {}, 51)) == [
+        "params 1,234 > 10", "macs 101 > 100", "peak_activation_bytes 51 > 50",
+    ]  # fmt: skip
+
+
+def test_no_limit_is_no_limit_but_zero_is_one():
+    assert Budget().violations(Cost(10**9, 10**12)) == []
+    assert Budget(params=0).violations(Cost(1, 0)) == ["params 1 > 0"]
+
+
+def test_latency_is_judged_only_where_it_is_known():
+    budget = Budget(latency=(LIMIT,))
+    assert budget.violations(Cost(1, 1)) == []
+    assert budget.violations(Cost(1, 1), {LIMIT: 1.0}) == []
+    assert budget.violations(Cost(1, 1), {LIMIT: 1.5}) == ["latency on host/onnxruntime/float32 1.500 ms > 1 ms"]
+
+
+def test_a_share_scales_every_key_and_rounds_down():
+    scaled = Budget(params=100, macs=10, latency=(LIMIT,)).scaled(Fraction(1, 3))
+    assert (scaled.params, scaled.macs, scaled.peak_activation_bytes) == (33, 3, None)
+    assert abs(scaled.latency[0].max_ms - 1 / 3) < 1e-12
+    assert Budget(params=99).scaled(Fraction(1, 3)).params == 33  # in floats: 32
+
+
+def test_records_become_plain_json():
+    record = Event("search", "x", {"cost": Cost(1, 2, {"int8": 3}), "share": Fraction(1, 2), "n": np.int64(4),
+                                   "a": np.array([1.5]), "s": {1}, "none": None})  # fmt: skip
+    assert json.loads(json.dumps(to_json(record)))["data"] == {
+        "cost": {"params": 1, "macs": 2, "weight_bytes": {"int8": 3}, "peak_activation_bytes": 0},
+        "share": "1/2", "n": 4, "a": [1.5], "s": [1], "none": None,
+    }  # fmt: skip

@@ -1,0 +1,598 @@
+"""The report and the model card of a made-up run: complete, escaped, self-contained, honest about what is missing."""
+
+import base64
+import copy
+import io
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import edgeml.report
+from edgeml.report import formats, plots, svg, views
+
+ATTACK = "<img src=x onerror=alert(1)>"
+THIN = "\u202f"
+
+
+def thumbnail(seed):
+    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def trial(i):
+    random = np.random.default_rng(i)
+    params = int(1500 + 420 * i * random.uniform(0.5, 1.0))
+    accuracy = 0.985 - 0.25 * np.exp(-params / 1500) - random.uniform(0, 0.02)
+    failed = i in (7, 13)
+    return {
+        "id": f"t{i:04}",
+        "share": ("1", "1/2", "1/3")[i % 3],
+        "space": ("ds_cnn", "separable_cnn")[i % 2],
+        "hyperparameters": {"width": 8 * (1 + i % 4), "kernel": 3, "activation": "relu"},
+        "cost": {"params": params, "macs": 31 * params, "peak_activation_bytes": 3072},
+        "status": ("failed", "diverged")[i % 2] if failed else "completed",
+        "metrics": {} if failed else {"val_accuracy": accuracy, "val_loss": 0.3 - accuracy / 5},
+        "epochs": [{"loss": 1.0, "val_accuracy": accuracy}] * 6,
+        "seconds": 2.5 + i / 10,
+        "error": "loss is NaN in epoch 2" if failed else None,
+        "finalist": i in (11, 16, 19),
+    }
+
+
+def score(accuracy, samples=180):
+    half = 1.96 * (accuracy * (1 - accuracy) / samples) ** 0.5
+    return {"accuracy": accuracy, "interval_95": [accuracy - half, min(accuracy + half, 1)], "samples": samples}
+
+
+def file(path, target, precision, size, **quantization):
+    record = {
+        "path": path,
+        "role": "model",
+        "target": target,
+        "precision": precision,
+        "sha256": "ab" * 32,
+        "bytes": size,
+    }
+    return record | ({"quantization": quantization} if quantization else {})
+
+
+def parity(path, what, inputs, **figures):
+    exact = {
+        "max_abs": 3e-7,
+        "range_error": 5e-8,
+        "error": 5e-8,
+        "top1_agreement": 1.0,
+        "gate": "float32",
+        "limit": 2e-5,
+    }
+    row = {"file": path, "what": what, "inputs": inputs, "reference": "keras", "samples": 360, "passed": True}
+    return row | exact | figures
+
+
+def latency(path, ms):
+    interval = [0.985 * ms, 1.02 * ms]
+    return {
+        "file": path,
+        "runtime": "onnxruntime 1.32.0" if "onnx" in path else "ai-edge-litert 2.3.0",
+        "precision": "int8" if "int8" in path else "float32",
+        "device": "host",
+        "threads": 1,
+        **{"quiet_ms": ms, "interval_95": interval, "p50_ms": 1.05 * ms, "p90_ms": 1.4 * ms, "p99_ms": 2.6 * ms},
+        **{"noise_floor": 0.011, "predicted_ms": None, "load_ms": 3.9},
+    }
+
+
+def member(name, weight):
+    cost = {"params": 4061, "macs": 105_000}
+    return {"id": name, "weight": weight, "space": "ds_cnn", "hyperparameters": {"width": 16}, "cost": cost}
+
+
+def split(name, counts):
+    return {"name": name, "samples": int(counts.sum()), "per_class": counts.tolist(), "sha256": "56" * 32}
+
+
+def manifest():
+    int8_gate = {
+        "gate": "int8 SQNR, dB",
+        "limit": 15,
+        "error": 28.4,
+        "sqnr_db": 28.4,
+        "cosine": 0.99931,
+        "range_error": 0.012,
+    }
+    calibration = {"split": "train", "samples": 256, "sha256": "cd" * 32}
+    uint8 = {"dtype": "uint8", "scale": 16 / 255, "zero_point": 0}
+    int8 = {"dtype": "int8", "scale": 16 / 255, "zero_point": -128}
+    files = [
+        file("model.onnx", "onnx", "float32", 36_412),
+        file("model.tflite", "tflite", "float32", 37_904),
+        file("model_int8.onnx", "onnx", "int8", 21_130, method="ptq", input=uint8, calibration=calibration),
+        file(
+            "model_int8.tflite",
+            "tflite",
+            "int8",
+            18_264,
+            method="ptq",
+            input=int8,
+            calibration=calibration,
+            output={"dtype": "int8", "scale": 1 / 256, "zero_point": -128},
+        ),
+        {"path": "labels.txt", "role": "labels", "bytes": 20, "sha256": "ef" * 32},
+    ]
+    tests = {"model.onnx": 356, "model.tflite": 356, "model_int8.onnx": 355, "model_int8.tflite": 354}
+    quiet = {"model.onnx": 0.0213, "model.tflite": 0.0187, "model_int8.onnx": 0.0174, "model_int8.tflite": 0.0141}
+    return {
+        "schema_version": 1,
+        "name": "digits",
+        "edgeml": "0.1.0",
+        "created": "2026-11-22T12:00:00Z",
+        "task": {"kind": "classification", "labels": [str(i) for i in range(10)]},
+        "input": {
+            **{"name": "image", "shape": [8, 8, 1], "dtype": "float32", "layout": "NHWC"},
+            **{"range": [0, 16], "meaning": "raw pixel values"},
+        },
+        "output": {"name": "probabilities", "shape": [10], "meaning": "probabilities"},
+        "files": files,
+        "members": [member("t0011", 0.62), member("t0019", 0.38)],
+        "cost": {"params": 8_123, "macs": 210_312, "peak_activation_bytes": 4096, "arena_bytes": {"int8": 9000}},
+        "budget": {
+            "asked": {
+                "params": 10_000,
+                "macs": 1_000_000,
+                "latency": [{"device": "host", "runtime": "onnxruntime", "precision": "int8", "max_ms": 0.02}],
+            },
+            "violations": [],
+        },
+        "folding": {
+            "folded": ["t0011_bn_1", "t0011_bn_2", "t0019_bn_1"],
+            "kept": [{"layer": "t0019_bn_9", "reason": "two layers read what comes before it"}],
+        },
+        "metrics": [{"file": one, "split": "test", **score(right / 360, 360)} for one, right in tests.items()],
+        "parity": [
+            parity("model.keras", "trained = folded", "test", max_abs=2e-7, error=9e-9),
+            *(parity(one, "file = folded", inputs) for one in list(tests)[:2] for inputs in ("test", "extreme")),
+            *(parity(one, "file = folded", "test", max_abs=0.031, **int8_gate) for one in list(tests)[2:]),
+        ],
+        "latency": [latency(one, ms) for one, ms in quiet.items()],
+        "recipe_sha256": "12" * 32,
+        "data_sha256": "34" * 32,
+        "versions": {"tensorflow": "2.21.0", "keras": "3.15.1", "onnxruntime": "1.32.0"},
+        "machine": {"cpu": "Some CPU at 3 GHz", "cores": 2, "flags": ["avx2", "avx512f"]},
+    }
+
+
+def finalist(name, params, accuracies, *, chosen):
+    splits = ("validation", "blend", "test")
+    scores = {f"{splits[i]}_accuracy": score(accuracies[i], (180, 180, 360)[i]) for i in range(3)}
+    return {
+        "id": name,
+        "cost": {"params": params, "macs": 31 * params},
+        **scores,
+        "blend_log_loss": 0.081,
+        "chosen": chosen,
+    }
+
+
+@pytest.fixture
+def report():
+    labels = [str(i) for i in range(10)]
+    matrix = np.diag([36, 35, 36, 37, 35, 37, 36, 35, 33, 35])
+    matrix[8, 1], matrix[9, 3], matrix[3, 8], matrix[8, 2] = 2, 1, 1, 1
+    counts = np.array([99, 102, 101, 103, 101, 102, 101, 100, 97, 100])
+    return {
+        "manifest": manifest(),
+        "recipe": {"schema_version": 1, "name": "digits", "search": {"max_trials": 20, "oracle": "bayesian"}},
+        "command": "edgeml run recipes/digits.yaml",
+        "created": "2026-11-22T12:00:00Z",
+        "trials": [trial(i) for i in range(1, 21)],
+        "refused": {"params": 12, "macs": 0},
+        "finalists": [
+            finalist("t0011", 4061, (0.989, 0.983, 0.981), chosen=True),
+            finalist("t0019", 4062, (0.983, 0.978, 0.978), chosen=True),
+            finalist("t0016", 5944, (0.994, 0.978, 0.975), chosen=False),
+        ],
+        "ensemble": {
+            "members": [{"id": "t0011", "weight": 0.62}, {"id": "t0019", "weight": 0.38}],
+            "mean": "arithmetic",
+            "weights_method": "nelder-mead",
+            "kept": "ensemble",
+            "reason": "Two members lower the blend log loss by 0.021, more than the noise of the blend split.",
+            "comparison": [
+                {
+                    "name": "best single",
+                    "blend_log_loss": 0.081,
+                    "blend_interval_95": [0.05, 0.12],
+                    "test_accuracy": 0.981,
+                },
+                {
+                    "name": "ensemble",
+                    "blend_log_loss": 0.06,
+                    "test_accuracy": 0.989,
+                    "test_interval_95": [0.972, 0.996],
+                },
+            ],
+            "disagreement": {"ids": ["t0011", "t0019"], "matrix": [[0, 0.021], [0.021, 0]]},
+        },
+        "baselines": [
+            {"name": "majority class", "test_accuracy": 0.1028, "interval_95": [0.075, 0.139], "samples": 360},
+            {"name": "logistic regression", "test_accuracy": 0.9667, "interval_95": [0.942, 0.981], "samples": 360},
+        ],
+        "splits": [
+            split(name, (counts * share).astype(int))
+            for name, share in (("train", 1.0), ("validation", 0.18), ("blend", 0.18), ("test", 0.36))
+        ],
+        "data_notes": ["3 images occur twice; both copies are in train"],
+        "confusion": {"file": "model_int8.tflite", "labels": labels, "matrix": matrix.tolist()},
+        "worst": [
+            {"label": "8", "predicted": "1", "confidence": 0.97 - 0.05 * i, "png_base64": thumbnail(i)}
+            for i in range(6)
+        ],
+        "layers": [
+            {"name": f"layer_{i}", "kind": "Conv2D", "output_shape": [8, 8, 16], "params": 144, "macs": 9216}
+            for i in range(12)
+        ],
+        "gates": {"float32_max_range_error": 2e-5, "int8_sqnr_db": 15, "int8_max_accuracy_drop": 0.01},
+        "seconds": {"search": 61.2, "train": 40.0, "export": 22.9, "verify": 8.1, "benchmark": 3.0},
+    }
+
+
+class Page(HTMLParser):
+    """What a browser would see: the tags with their attributes, and the text inside and outside of SVG."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.drawn, self.depth = [], "", "", 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.depth += tag == "svg"
+
+    def handle_endtag(self, tag):
+        self.depth -= tag == "svg"
+
+    def handle_data(self, data):
+        self.text += data
+        self.drawn += data if self.depth else ""
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+STRUCTURE = {
+    "role",
+    "status",
+    "split",
+    "target",
+    "precision",
+    "gate",
+    "runtime",
+    "device",
+    "dtype",
+    "layout",
+    "png_base64",
+}
+
+
+def poisoned(value, key=None):
+    """Put an attack into every text that comes from outside."""
+    if isinstance(value, dict):
+        return {
+            (f"{ATTACK}{name}" if key in ("versions", "machine", "refused", "seconds", "gates") else name): poisoned(
+                one, name
+            )
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [poisoned(one, key) for one in value]
+    return f"{ATTACK}{value}" if isinstance(value, str) and key not in STRUCTURE else value
+
+
+def headings(text):
+    return re.findall(r"<h2>(.*?)</h2>", text)
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(report):
+    page = Page(edgeml.report.html(report))
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert len(page.all("img")) == 6
+    assert all(one["src"].startswith("data:image/png;base64,iVBOR") for one in page.all("img"))
+    assert all(one.get("href", one.get("xlink:href", "#")).startswith("#") for _, one in page.tags)
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert not re.search(r"url\((?!#)|@import|https?://", page.text)
+
+
+def test_every_text_from_outside_stays_text_also_inside_plots(report):
+    page = Page(edgeml.report.html(poisoned(report)))
+    assert len(page.all("img")) == 6
+    assert all(one["src"].startswith("data:image/png;base64,iVBOR") for one in page.all("img"))
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert page.text.count(ATTACK) > 100
+    assert ATTACK[:20] in page.drawn  # names beside plots are cut, not trusted
+
+
+def test_a_class_called_like_an_attack_is_drawn_as_text(report):
+    report["manifest"]["task"]["labels"][3] = report["confusion"]["labels"][3] = "<script>x</script>"
+    page = Page(edgeml.report.html(report))
+    assert not page.all("script")
+    assert "<script>x</script>" in page.drawn
+    assert page.text.count("<script>x</script>") > page.drawn.count("<script>x</script>")
+
+
+@pytest.mark.parametrize("label", ["$\\frac{x$", "$x^2$", "手書き", "_hidden", 'a" id="b', "style: #010203"])
+def test_odd_class_names_are_drawn_as_they_are(report, label):
+    report["manifest"]["task"]["labels"][0] = label
+    assert label in Page(plots.balance(views.page(report)["balance"])).drawn
+
+
+def test_sections_come_in_their_order(report):
+    assert headings(edgeml.report.html(report)) == [
+        "The files",
+        "What was asked",
+        "Accuracy per split",
+        "What the network adds",
+        "The search",
+        "Does every file compute what Keras computed?",
+        "Latency",
+        "The ensemble",
+        "Batch normalization, folded away",
+        "Quantization",
+        "Where it errs",
+        "Layers",
+        "The data",
+        "Failures of trials",
+        "Gates",
+        "Environment",
+        "Make it again",
+    ]
+
+
+def test_the_first_sentence_says_what_came_out(report):
+    lead = re.search(r'<p class="lead">(.*?)</p>', edgeml.report.html(report), re.DOTALL)[1]
+    sentence = " ".join(re.sub(r"<[^>]+>", "", lead).replace(THIN, "_").split())
+    assert sentence == (
+        "Right on 98.9 % [97.8, 100.0] of 360 test samples in float32 and 98.6 % [97.4, 99.8] of them in int8, with "
+        "8_123 parameters and 210_312 multiply-accumulates; the smallest file has 18_264 bytes, the fastest answers in "
+        "0.0141 ms (model_int8.tflite, ai-edge-litert 2.3.0, 1 thread)."
+    )
+
+
+def test_the_figures_are_on_the_page(report):
+    text = Page(edgeml.report.html(report)).text
+    for figure in (
+        "98.3 % [97.0, 99.7] n=360",  # int8 TFLite
+        f"8{THIN}123 of 10{THIN}000 81 %",  # budget
+        "12 by parameters",
+        "0.0174 ms of 0.0200 ms 87 %",  # the int8 ONNX file under its latency limit
+        "10.3 % [7.5, 13.9] n=360",  # majority class
+        "trained = folded test, n=360",
+        "28.4 dB, 0.9993",
+        "two layers read what comes before it",
+        "256 samples of train",
+        "5 mistakes in 360 test samples",
+        "3 images occur twice",
+        "loss is NaN in epoch 2",
+        "1 min 01 s",
+        "edgeml run recipes/digits.yaml",
+        "max_trials: 20",
+        f"total{12 * 144:,}".replace(",", THIN),
+        "budget 10\u202fk",
+    ):
+        assert figure in text, figure
+    assert "None" not in text
+    assert "nan" not in text.replace("finan", "")
+
+
+def test_plots_follow_the_page(report):
+    drawn = plots.every(views.page(report))
+    assert set(drawn) == {"pareto_params", "pareto_macs", "history", "balance", "finalists", "baselines", "latency"}
+    for name, plot in drawn.items():
+        colours = set(re.findall(r"#[0-9a-fA-F]{6}\b", plot))
+        assert colours <= {"#000000"}, name  # stand-ins became variables (black: the invisible outline of nothing)
+        assert "var(--accent)" in plot
+        assert len(plot) < 60_000
+        assert "<text" in plot
+        assert "metadata" not in plot
+    for name in ("t0011", "t0016", "t0019"):
+        assert name in Page(drawn["pareto_macs"]).drawn
+
+
+def test_ids_are_unique_and_every_reference_hits(report):
+    page = Page(edgeml.report.html(report))
+    text = edgeml.report.html(report)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    references = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
+    assert references
+    assert {one or other for one, other in references} <= set(ids)
+
+
+def test_the_same_report_gives_the_same_bytes(report):
+    assert edgeml.report.html(report) == edgeml.report.html(copy.deepcopy(report))
+    assert edgeml.report.model_card(report) == edgeml.report.model_card(copy.deepcopy(report))
+
+
+def without(report):
+    """Give the report again and again, each time with another key lost, also inside the manifest."""
+    for part in (None, "manifest"):
+        for key in report[part] if part else report:
+            less = copy.deepcopy(report)
+            (less[part] if part else less)[key] = None
+            yield key, less
+
+
+def test_null_and_missing_are_the_same_thing(report):
+    assert views.present({"a": None, "b": [{"c": float("nan"), "d": 0}, None]}) == {"b": [{"d": 0}, None]}
+
+
+def test_missing_keys_print_as_dashes_and_nothing_is_made_up(report):
+    report.update(trials=report["trials"][6:7], splits=[], finalists=[], baselines=[])  # few plots: the loop is long
+    report["manifest"]["latency"] = report["manifest"]["latency"][:1]
+    for key, less in without(report):
+        for made in (Page(edgeml.report.html(less)).text, edgeml.report.model_card(less)):
+            assert not re.search(r"\bNone\b|\bnan\b|Undefined", made.replace("session.run(None, ", "")), key
+
+
+def test_rows_that_know_little_are_drawn_as_far_as_they_go(report):
+    report.update(
+        trials=[{"id": "bare"}, {"metrics": {"val_accuracy": 0.5}}, {"cost": {"params": 5}}, report["trials"][0]],
+        finalists=[{"id": "f"}, {"id": "g", "test_accuracy": {"accuracy": 0.9}}],
+        baselines=[{"name": "b"}, {"test_accuracy": 0.5}],
+        splits=[{"name": "train"}, *report["splits"]],
+        confusion={"labels": []},
+        layers=[{"name": "l"}],
+    )
+    report["manifest"]["latency"] = [{"file": "model.onnx"}, {"quiet_ms": 0.1}]
+    report["manifest"]["parity"] = [{"file": "model.onnx"}, {}]
+    page = Page(edgeml.report.html(report))
+    assert {attributes["aria-label"] for attributes in page.all("svg")} == {
+        "Validation accuracy over parameters",
+        "Validation accuracy over multiply-accumulates",
+        "Validation accuracy over the trials",
+        "Accuracy of the finalists per split",
+        "Test accuracy against baselines",
+        "Quiet latency per file",
+        "Samples per class and split",
+    }
+    assert "None" not in page.text
+
+
+def test_nothing_known_is_still_a_page():
+    for empty in ({}, {"manifest": {}}, {"manifest": {"files": [{"path": "model.onnx", "role": "model"}]}}):
+        page = Page(edgeml.report.html(empty))
+        assert "–" in page.text
+        assert not page.all("svg")
+        assert edgeml.report.model_card(empty).startswith("---\nlibrary_name: edgeml\n")
+    assert headings(edgeml.report.html({})) == ["Environment"]
+
+
+def test_null_figures_inside_rows_are_dashes(report):
+    row = report["manifest"]["latency"][0]
+    row.update(quiet_ms=None, interval_95=None, noise_floor=float("nan"))
+    report["finalists"][0]["test_accuracy"] = None
+    report["baselines"][0]["test_accuracy"] = None
+    rows = re.findall(r"<tr.*?</tr>", edgeml.report.html(report), re.DOTALL)
+    assert any("t0011" in one and one.count("–") == 1 for one in rows)
+    assert any("majority class" in one and "–" in one for one in rows)
+    assert any("model.onnx" in one and "1 thread" in one and one.count("–") == 3 for one in rows)
+
+
+def test_a_failed_gate_and_a_broken_budget_are_shown_as_such(report):
+    report["manifest"]["parity"][2].update(passed=False, error=3e-4)
+    report["manifest"]["budget"].update(asked={"params": 8_000}, violations=["params 8,123 > 8,000"])
+    text = edgeml.report.html(report)
+    assert '3e-4 / 2e-5 <span class="bad">failed</span>' in text
+    assert '<p class="bad">params 8,123 &gt; 8,000</p>' in text
+    assert re.search(r'class="over".*?102 %.*?width: 100.0%', text, re.DOTALL)
+
+
+def test_many_classes_are_listed_instead_of_drawn(report):
+    matrix = np.eye(60, dtype=int) * 5
+    matrix[2, 3] = 4
+    labels = [f"class {i}" for i in range(60)]
+    report["confusion"] = {"file": "model.onnx", "labels": labels, "matrix": matrix.tolist()}
+    report["manifest"]["task"]["labels"] = labels
+    report["splits"][0]["per_class"] = [5] * 60
+    view = views.page(report)
+    assert view["confusions"]["rows"] == []
+    assert view["confusions"]["wrong"] == [{"label": "class 2", "predicted": "class 3", "count": 4, "share": 4 / 9}]
+    assert plots.balance(view["balance"]) is None
+    assert "class 3" in Page(edgeml.report.html(report)).text
+
+
+def test_two_hundred_trials_stay_small_and_quick(report):
+    report["trials"] = [trial(i) for i in range(1, 201)]
+    start = time.perf_counter()
+    size = len(edgeml.report.html(report).encode())
+    assert size < 600_000
+    assert time.perf_counter() - start < 20
+
+
+def test_a_latency_limit_is_held_against_the_slowest_file_it_speaks_about(report):
+    limit = {"device": "host", "runtime": "onnxruntime", "precision": "int8", "max_ms": 0.02}
+    slow = {**report["manifest"]["latency"][2], "quiet_ms": 0.5}
+    report["manifest"]["latency"].append(slow)
+    assert views.measured_ms(report["manifest"], limit) == 0.5
+    assert views.measured_ms(report["manifest"], {**limit, "runtime": "tflm"}) is None
+    del slow["precision"]  # an old manifest: the precision is that of the file
+    assert views.measured_ms(report["manifest"], limit) == 0.5
+
+
+def test_the_pareto_front_is_cheapest_first_and_never_falls():
+    points = [(5, 0.9, "a"), (1, 0.5, "b"), (3, 0.9, "c"), (4, 0.7, "d"), (1, 0.6, "e")]
+    assert plots.pareto_front(points) == [(1, 0.6), (3, 0.9)]
+
+
+def test_the_card_has_front_matter_that_hubs_read(report):
+    card = edgeml.report.model_card(report)
+    _, front, body = card.split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert data["library_name"] == "edgeml"
+    assert {"onnx", "tflite", "image-classification"} <= set(data["tags"])
+    assert data["metrics"] == ["accuracy"]
+    result = data["model-index"][0]["results"][0]
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.9889, "name": "model.onnx"}]
+    assert result["dataset"]["split"] == "test"
+    assert "**98.9 % [97.8, 100.0]**, n=360" in body
+    assert f"| `model_int8.tflite` | 18{THIN}264 | 8{THIN}123 |" in body
+    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in body
+    assert "8 × 8 × 1 NHWC, raw pixel values, 0 to 16" in body
+    assert 'session.run(None, {"image": x})' in body
+    assert "python verify.py" in body
+
+
+def test_names_cannot_break_out_of_the_card(report):
+    name = "x\n---\ntags: [evil]\n---\n# Title <img src=x onerror=alert(1)> | cell | [a](javascript:b) `c`\n```"
+    report["manifest"]["name"] = report["manifest"]["task"]["labels"][0] = report["baselines"][0]["name"] = name
+    report["command"] = report["manifest"]["input"]["meaning"] = report["manifest"]["files"][0]["path"] = name
+    card = edgeml.report.model_card(report)
+    front = yaml.safe_load(card.split("\n---\n", 1)[0].removeprefix("---\n"))
+    assert front["tags"][0] == "edgeml"
+    assert front["model-index"][0]["name"] == name
+    body = card[card.index("\n---\n") + 5 :]
+    prose = re.sub(r"^```.*?^```$", "", body, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"`[^`\n]*`", "", prose.replace("\\`", ""))
+    assert not re.search(r"(?<!\\)<|(?<!\\)\[a|^---$", prose, re.MULTILINE)
+    assert len(re.findall(r"^```", body, re.MULTILINE)) % 2 == 0
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in prose.splitlines() if line.startswith("|")}
+    assert widths == {10, 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (formats.integer(1234567), f"1{THIN}234{THIN}567"),
+        (formats.integer(None), "–"),
+        (formats.percent(0.98888), "98.9 %"),
+        (formats.accuracy(0.98888, (0.974, 0.996)), "98.9 % [97.4, 99.6]"),
+        (formats.accuracy(0.98888, None), "98.9 %"),
+        (formats.accuracy(None, (0.1, 0.2)), "–"),
+        (formats.figure(0.02134), "0.0213"),
+        (formats.figure(3.24e-7), "3.2e-7"),
+        (formats.figure(2e-5), "2e-5"),
+        (formats.figure(12.0), "12.0"),
+        (formats.figure(123.0), "123"),
+        (formats.figure(1234.4), f"1{THIN}234"),
+        (formats.figure(0.0), "0"),
+        (formats.figure(float("nan")), "–"),
+        (formats.milliseconds(1.5), "1.50 ms"),
+        (formats.seconds(59.94), "59.9 s"),
+        (formats.seconds(119.6), "2 min 00 s"),
+        (formats.plain({"a": [1, None]}), "a 1, –"),
+        (formats.shape([None, 8, 1]), "? × 8 × 1"),
+        (svg.compact(12500), "12.5\u202fk"),
+        (svg.compact(0.5), "0.5"),
+        (svg.short("x" * 40), "x" * 25 + "…"),
+    ],
+)
+def test_figures_as_text(text, expected):
+    assert text == expected

@@ -1,0 +1,174 @@
+"""The contract of every file in search_spaces/: what operators() says is what build() builds."""
+
+import numpy as np
+import pytest
+
+from edgeml import costs, plugins, scaling
+from edgeml.folding import fold_batch_norm
+from edgeml.keras_operators import as_if_trained, keras_operators
+from edgeml.records import Budget
+from edgeml.search import oracles
+from edgeml.search.feasibility import Feasibility
+from edgeml.search.space import Space
+
+NAMES = plugins.names("search_spaces")
+SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
+CLASSES = 10
+
+
+def space_of(names, shape, scaled=None):
+    return Space(names, shape, CLASSES, scaled or scaling.rescale((0, 255)))
+
+
+def draws(space, count, seed=0):
+    """Draw values as a search does."""
+    judge = Feasibility(space.operators, Budget())
+    oracle = oracles.create(
+        "random", accepts=judge.accepts, hyperparameters=space.hyperparameters(), max_trials=1, epochs=1, seed=seed
+    )
+    return [oracle._drawn() for _ in range(count)]
+
+
+def described(operator):
+    """What must agree, all but the name."""
+    return (operator.kind, operator.output_shape, operator.weights, operator.biases, operator.macs, operator.kernel,
+            operator.strides, operator.activation)  # fmt: skip
+
+
+def assert_as_built(space, values):
+    model = space.model(values)
+    with as_if_trained(model):
+        built = keras_operators(fold_batch_norm(model).model)
+    declared = space.operators(values)
+    assert costs.cost(declared) == costs.cost(built), values
+    assert [described(o) for o in declared] == [described(o) for o in built]
+    sources = [[position(declared, name) for name in o.inputs] for o in declared]
+    assert sources == [[position(built, name) for name in o.inputs] for o in built]
+
+
+def position(operators, name):
+    return next(i for i, operator in enumerate(operators) if operator.name == name)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_operators_are_those_of_the_built_model(name, shape):
+    space = space_of([name], shape)
+    for values in draws(space, 7, seed=sum(shape)):
+        assert_as_built(space, values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_operators_are_those_of_the_built_model_over_many_draws(name, shape):
+    space = space_of([name], shape)
+    for values in draws(space, 67, seed=1000 + sum(shape)):
+        assert_as_built(space, values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 8), (12, 7, 16)], ids=str)
+def test_odd_shapes_and_many_channels_are_judged_as_they_are_built(name, shape):
+    space = space_of([name], shape)
+    for values in draws(space, 6, seed=3):
+        assert_as_built(space, values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_standardized_inputs_are_judged_as_they_are_built(name):
+    scaled = scaling.standardize(np.array([90.0, 110.0, 0.0]), np.array([50.0, 60.0, 0.0]))
+    space = space_of([name], (8, 8, 3), scaled)
+    for values in draws(space, 5):
+        assert_as_built(space, values)
+
+
+def test_the_union_is_judged_as_it_is_built():
+    space = space_of(NAMES, (8, 8, 1))
+    drawn = draws(space, 12)
+    assert {space.name_of(values) for values in drawn} == set(NAMES)
+    for values in drawn:
+        assert_as_built(space, values)
+        prefix = space.name_of(values)
+        assert all(key == "space" or key.startswith(f"{prefix}/") for key in values)
+        assert space.option(values, "optimizer") == values[f"{prefix}/optimizer"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_is_the_smallest(name, shape):
+    space = space_of([name], shape)
+    default = costs.cost(space.operators(space.hyperparameters().values))
+    drawn = [costs.cost(space.operators(values)) for values in draws(space, 300)]
+    assert default.params <= min(cost.params for cost in drawn)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_hyperparameter_changes_the_network_or_the_training(name, shape):
+    space, moved = space_of([name], shape), set()
+    for values in draws(space, 150, seed=5):
+        hp = space.hyperparameters()
+        for entry in hp.space:
+            if entry.name in values and entry.name not in moved:
+                moved.update({entry.name} & changed(space, values, entry))
+    varied = {entry.name for entry in space.hyperparameters().space if fixed(entry) is False}
+    assert moved == varied
+
+
+def fixed(entry):
+    return len(list(entry.values)) == 1
+
+
+def changed(space, values, entry):
+    """Return the name of ``entry`` if another value of it gives another network or another training."""
+    module = plugins.get("search_spaces", space.names[0])
+    for value in entry.values:
+        other = {**values, entry.name: value}
+        nets = [layers_of(module, space, v) for v in (values, other)]
+        trained = [(v["optimizer"], v["learning_rate"]) for v in (values, other)]
+        if nets[0] != nets[1] or trained[0] != trained[1]:
+            return {entry.name}
+    return set()
+
+
+def layers_of(module, space, values):
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    hp.values = dict(values)
+    return [(layer.kind, layer.shape, layer.options) for layer in module.network(hp, *space._arguments).layers]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_widths_are_multiples_of_eight(name):
+    space = space_of([name], (32, 32, 3))
+    for values in draws(space, 50):
+        convolutions = [o for o in space.operators(values) if o.kind == "conv"]
+        assert convolutions
+        assert all(operator.output_shape[-1] % 8 == 0 for operator in convolutions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_call_registers_every_conditional_hyperparameter(name):
+    space = space_of([name], (32, 32, 3))
+    known = {entry.name for entry in space.hyperparameters().space}
+    assert known >= {key for values in draws(space, 100) for key in values}
+    import keras_tuner
+
+    for values in draws(space, 20):
+        hp = keras_tuner.HyperParameters()
+        hp.values = dict(values)
+        plugins.get("search_spaces", name).operators(hp, (32, 32, 3), CLASSES)
+        assert {entry.name for entry in hp.space} == known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_space_builds_compiled_models_for_keras_tuner(name):
+    import keras_tuner
+
+    model = plugins.get("search_spaces", name).build(keras_tuner.HyperParameters(), (8, 8, 1), CLASSES)
+    assert model.compiled
+    assert model.output_shape == (None, CLASSES)
+    momenta = [layer.momentum for layer in model.layers if hasattr(layer, "momentum")]
+    assert set(momenta) == {0.9}

@@ -1,0 +1,286 @@
+"""The contract of a target: every file of edgeml/targets, every precision, opened in its own runtime and compared.
+
+A new target is tested by lying in that folder. What only one of them promises stands below.
+"""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import keras_tuner
+import networks
+import numpy as np
+import onnx
+import pytest
+from networks import ACTIVATIONS, pictures, separable
+
+from edgeml import exporting, parity, plugins, recipe
+from edgeml.errors import DataError, TargetError, UsageError
+from edgeml.folding import fold_batch_norm
+from edgeml.runtimes import keras as keras_runtime
+from edgeml.runtimes import open_model
+from edgeml.runtimes.keras import Reference
+from edgeml.targets import Quantization
+
+L = keras.layers
+TARGETS = plugins.names("targets")
+FILES = [(target, precision) for target in TARGETS for precision in plugins.get("targets", target).PRECISIONS]
+SAMPLES = {"pixels": pictures(64)}
+SILENT = lambda event: None  # noqa: E731
+
+
+def written(model, folder, files=FILES):
+    targets, precisions = ([*dict.fromkeys(column)] for column in zip(*files, strict=True))
+    return {(a.target, a.precision): a for a in exporting.write(model, folder, targets, precisions, SAMPLES, SILENT)}
+
+
+@pytest.fixture(scope="module", params=ACTIVATIONS)
+def network(request, tmp_path_factory):
+    model = separable(request.param)
+    folded = fold_batch_norm(model).model
+    return request.param, model, folded, written(folded, tmp_path_factory.mktemp(request.param))
+
+
+def ids(file):
+    return "-".join(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_contract(network, file):
+    _, _, folded, artifacts = network
+    artifact = artifacts[file]
+    reference, loaded = Reference(folded), open_model(artifact.path)
+    assert parity.mismatches(reference.signature, loaded.signature) == []
+    assert ([t.name for t in loaded.signature.inputs], [t.name for t in loaded.signature.outputs]) == (
+        ["pixels"], ["scores"])  # fmt: skip
+    assert loaded.runtime.split()[0].lower() == plugins.get("targets", file[0]).RUNTIME
+    assert artifact.path.name == exporting.file_name(*file)
+    assert (artifact.quantization is None) is (file[1] == "float32")
+    for rows in (100, 1, 7):
+        x = {"pixels": pictures(rows, seed=rows)}
+        expected, got = reference.predict(x)["scores"], loaded.predict(x)["scores"]
+        assert got.shape == expected.shape
+        assert got.dtype == np.float32
+        difference = parity.measure(expected.astype(float), got.astype(float), parity.SOFTMAX)
+        if file[1] == "float32":
+            assert difference.range_error <= 2e-5
+        elif rows == 100:
+            assert difference.sqnr_db >= 15
+            assert difference.max_abs > 0, "vacuous: an int8 file that is not quantized"
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_a_file_takes_batches_or_says_that_it_does_not(network, file):
+    loaded = open_model(network[3][file].path)
+    assert loaded.signature.batch in (None, 1)
+    assert loaded.signature.batch is None or file != ("onnx", "float32")
+    loaded.single({"pixels": pictures(3)})()
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_bytes_are_the_same_again(network, file, tmp_path):
+    _, _, folded, artifacts = network
+    again = written(folded, tmp_path)[file]
+    assert again.path.read_bytes() == artifacts[file].path.read_bytes()
+
+
+@pytest.mark.parametrize("network", ["hard_swish"], indirect=True, scope="module")
+def test_bytes_are_the_same_in_another_process(network, tmp_path):
+    _, _, _, artifacts = network
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "import test_targets as t\n"
+        "t.written(t.fold_batch_norm(t.separable('hard_swish')).model, Path(sys.argv[2]))\n"
+    )
+    environment = {"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)], check=True, env=environment,
+        capture_output=True, timeout=120, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    digest = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.glob("model*")}
+    assert digest == {a.path.name: hashlib.sha256(a.path.read_bytes()).hexdigest() for a in artifacts.values()}
+
+
+def test_int8_files_hold_the_same_integers(network):
+    """Bit for bit, but for HardSwish: LiteRT computes it in 16-bit fixed point, onnxruntime in float; 1-2 steps off."""
+    activation, _, _, artifacts = network
+    x = {"pixels": pictures(500, seed=4)}
+    first, second = (open_model(artifacts[target, "int8"].path).predict(x)["scores"] for target in ("tflite", "onnx"))
+    if activation == "hard_swish":
+        assert np.abs(first - second).max() <= 8 / 256
+        assert np.mean(first.argmax(axis=1) == second.argmax(axis=1)) >= 0.98
+    else:
+        np.testing.assert_array_equal(first, second)
+
+
+def test_int8_takes_raw_integers(network):
+    for target in ("tflite", "onnx"):
+        tensor = open_model(network[3][target, "int8"].path).signature.inputs[0]
+        assert tensor.dtype == {"tflite": "int8", "onnx": "uint8"}[target]
+        assert tensor.scale == pytest.approx(1 / 255, rel=1e-3)
+        assert tensor.zero_point == {"tflite": -128, "onnx": 0}[target]
+    assert network[3]["tflite", "int8"].quantization == Quantization("ptq", "minimum and maximum")
+
+
+# ---- what the ONNX graph looks like
+
+
+def operators(path):
+    graph = onnx.load(path).graph
+    return [(n.op_type, [x for x in n.input if x not in {t.name for t in graph.initializer}]) for n in graph.node]
+
+
+@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nothing_is_left_beside_a_convolution(space, activation, tmp_path):
+    hp = keras_tuner.HyperParameters()
+    module = plugins.get("search_spaces", space)
+    for name, value in {"activation": activation, "residual": True, "stages": 2, "blocks": 4, "head_units": 16,
+                        "stage_1_width": 8, "stage_1_depth": 2, "stage_1_stride": 1,
+                        "stem_width": 8}.items():  # fmt: skip
+        hp.Fixed(name, value)
+    model = networks.randomise(module.build(hp, (16, 16, 3), 4))
+    result = fold_batch_norm(model)
+    assert result.kept == ()
+    artifact = exporting.write(result.model, tmp_path, ["onnx"], ["float32"], None, SILENT)[0]
+    found = operators(artifact.path)
+    kinds = {"Conv", "Gemm", "Softmax", "GlobalAveragePool", "Squeeze", "MaxPool", "Transpose", "Reshape", "Add",
+             {"relu": "Relu", "relu6": "Clip", "hard_swish": "HardSwish"}[activation], "Relu"}  # fmt: skip
+    assert {kind for kind, _ in found} <= kinds
+    shortcuts = [layer for layer in model.layers if isinstance(layer, L.Add)]
+    assert [len(read) for kind, read in found if kind == "Add"] == [2] * len(shortcuts), "an Add that is no shortcut"
+    assert len(shortcuts) > 0
+    assert sum(kind == "Transpose" for kind, _ in found) == 1, "only the one from NHWC at the input"
+    row = exporting.prove(result.model, model, [artifact], {model.inputs[0].name: pictures(30, (16, 16, 3))}, "test",
+                          recipe.Verify())  # fmt: skip
+    assert row[1].passed
+
+
+# ---- other shapes of models
+
+
+def two_by_two():
+    """Two inputs and two outputs, none in alphabetical order, the outputs of equal shape."""
+    z, a = keras.Input((4,), name="z_in"), keras.Input((4,), name="a_in")
+    return networks.randomise(
+        keras.Model([z, a], [L.Dense(3, name="z_out")(z), L.Dense(3, name="a_out")(L.Concatenate()([z, a]))])
+    )
+
+
+def nested_by_name():
+    z, a = keras.Input((4,), name="z_in"), keras.Input((4,), name="a_in")
+    outputs = {"second": L.Dense(3, name="z_out")(z), "first": L.Dense(3, name="a_out")(L.Concatenate()([z, a]))}
+    return networks.randomise(keras.Model({"z_in": z, "a_in": a}, outputs))
+
+
+def in_lists():
+    """One input and one output, each in a list, as functional models often have them."""
+    x = keras.Input((4,), name="z_in")
+    return networks.randomise(keras.Model([x], [L.Dense(3, name="only")(x)]))
+
+
+def sequential():
+    return networks.randomise(keras.Sequential([keras.Input((4,), name="z_in"), L.Dense(3)]))
+
+
+@pytest.mark.parametrize("build", [in_lists, sequential])
+def test_models_that_are_no_plain_functional_ones(build, tmp_path):
+    built = build()
+    model = keras_runtime.functional(built)
+    x = {"z_in": np.random.default_rng(0).normal(size=(20, 4)).astype("float32")}
+    files = exporting.write(model, tmp_path, TARGETS, ["float32"], x, SILENT)
+    assert all(row.passed for row in exporting.prove(model, built, files, x, "test", recipe.Verify()))
+
+
+@pytest.mark.parametrize("build", [two_by_two, nested_by_name])
+def test_several_inputs_and_outputs_keep_names_and_order(build, tmp_path):
+    model = build()
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(20, 4)).astype("float32") for name in ("z_in", "a_in")}
+    files = exporting.write(model, tmp_path, TARGETS, ["float32", "int8"], x, SILENT)
+    rows = exporting.prove(model, model, files, x, "test", recipe.Verify())
+    assert all(row.passed for row in rows)
+    assert {tuple(t.name for t in f.signature.outputs) for f in files} == {tuple(model.output_names)}
+
+
+def test_dense_over_the_last_axis_of_an_image(tmp_path):
+    x = inputs = keras.Input((4, 4, 3), name="pixels")
+    x = L.Dense(3)(L.Dense(5, activation="relu")(x))
+    model = networks.randomise(keras.Model(inputs, x))
+    samples = {"pixels": pictures(20, (4, 4, 3))}
+    files = exporting.write(model, tmp_path, TARGETS, ["float32", "int8"], samples, SILENT)
+    assert all(row.passed for row in exporting.prove(model, model, files, samples, "test", recipe.Verify()))
+
+
+# ---- what cannot be exported
+
+
+def with_operation(operation):
+    x = inputs = keras.Input((6, 6, 3), name="pixels")
+    x = L.Conv2D(4, 3)(x)
+    return keras.Model(inputs, L.GlobalAveragePooling2D()(operation(x)))
+
+
+def needs_flex():
+    return with_operation(lambda x: keras.ops.erfinv(x * 0.01))
+
+
+@pytest.mark.parametrize("file", FILES, ids=ids)
+def test_an_operator_that_no_runtime_has_is_refused_in_one_line(file, tmp_path):
+    target, precision = file
+    with pytest.raises(TargetError, match=rf"^(tflite|onnx) {precision}: ") as raised:
+        exporting.write(needs_flex(), tmp_path, [target], [precision], {"pixels": pictures(8, (6, 6, 3))}, SILENT)
+    assert "\n" not in str(raised.value)
+    assert "rfinv" in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_without_integer_kernel_is_refused(tmp_path):
+    model = with_operation(keras.ops.cos)
+    samples = {"pixels": pictures(8, (6, 6, 3))}
+    with pytest.raises(TargetError, match=r"^tflite int8: ") as raised:
+        exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
+    assert "\n" not in str(raised.value)
+    assert "float32" in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+    assert len(exporting.write(model, tmp_path, TARGETS, ["float32"], None, SILENT)) == 2
+
+
+def test_requests_are_checked_before_anything_is_written(tmp_path):
+    model = separable()
+    with pytest.raises(TargetError, match=r"target tflite: no precision 'int3'; it writes float32, int8"):
+        exporting.write(model, tmp_path, ["tflite"], ["float32", "int3"], SAMPLES, SILENT)
+    with pytest.raises(UsageError, match=r"int8: needs calibration samples; give --calibration"):
+        exporting.write(model, tmp_path, ["onnx"], ["float32", "int8"], None, SILENT)
+    with pytest.raises(UsageError, match=r"targets: no 'onxx'.*Did you mean 'onnx'\?"):
+        exporting.write(model, tmp_path, ["onxx"], ["float32"], None, SILENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_needed_file_that_was_not_asked_for_does_not_stay(tmp_path):
+    files = exporting.write(separable(), tmp_path, ["onnx"], ["int8"], SAMPLES, SILENT)
+    assert [f.path.name for f in files] == ["model_int8.onnx"] == [p.name for p in tmp_path.iterdir()]
+
+
+# ---- opening what is no model
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".keras"])
+@pytest.mark.parametrize("content", [b"", b"no model at all", b"\0\0\0\0TFL3" + b"\0" * 40])
+def test_files_that_are_no_models(suffix, content, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"model\{suffix}") as raised:
+        open_model(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_no_runtime_opens(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no runtime opens '\.pt' files; \.keras, \.onnx, \.tflite are known"):
+        open_model(tmp_path / "a.pt")
+    with pytest.raises(DataError, match="no such file"):
+        open_model(tmp_path / "a.onnx")

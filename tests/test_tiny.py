@@ -1,0 +1,92 @@
+"""The whole chain in under a minute: the real command on real digits, then the bundle alone in an empty folder."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EDGEML = Path(sys.executable).with_name("edgeml")
+# Few trials and epochs: networks that have barely learned. Their int8 files may lose more than a point of accuracy.
+SMALL = {
+    "search.max_trials": 2, "search.epochs": 1, "train.epochs": 1, "train.finalists": 2, "ensemble.max_members": 2,
+    "verify.int8_max_accuracy_drop": 0.3, "export.calibration_samples": 64,
+}  # fmt: skip
+FILES = {
+    "model.keras", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx", "labels.txt", "golden.npz",
+    "recipe.yaml", "manifest.json", "SHA256SUMS", "report.html", "report.json", "README.md", "verify.py",
+    "benchmark.py",
+}  # fmt: skip
+FOREIGN = re.compile(
+    r"[WEI]\d{4} |WARNING|Warning|TensorFlow|tensorflow|onnxruntime:|absl|cuda|oneDNN|XNNPACK|delegate|Traceback", re.I
+)
+
+
+def command(folder, *words):
+    sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "EDGEML_"))}
+    return subprocess.run(
+        [EDGEML, "run", ROOT / "recipes" / "digits.yaml", *sets, *words], cwd=folder, capture_output=True, text=True,
+        timeout=300, env=environment,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return folder, command(folder, "--json")
+
+
+def test_it_ends_well_and_says_nothing_of_others(ran):
+    _, process = ran
+    assert process.returncode == 0, process.stderr
+    assert not FOREIGN.search(process.stderr), FOREIGN.search(process.stderr)
+    document = json.loads(process.stdout)
+    assert document.keys() >= {"bundle", "manifest", "seconds"}
+    assert sum("params" in line and "val" in line for line in process.stderr.splitlines()) == 2
+
+
+def test_the_bundle_holds_what_it_should(ran):
+    place = ran[0] / "exported" / "digits"
+    assert {path.name for path in place.iterdir()} == FILES
+    assert sorted(path.name for path in ran[0].iterdir()) == ["exported", "runs"]
+    assert [path.name for path in place.parent.iterdir()] == ["digits"]
+    manifest = json.loads((place / "manifest.json").read_text())
+    assert manifest == json.loads(ran[1].stdout)["manifest"]
+    assert json.loads((place / "report.json").read_text())["manifest"]["name"] == "digits"
+    assert manifest["cost"]["params"] <= 10_000
+    assert len(manifest["members"]) == 2
+    assert sum(member["weight"] for member in manifest["members"]) == pytest.approx(1)
+    assert manifest["task"]["labels"] == [str(digit) for digit in range(10)]
+    assert {row["file"] for row in manifest["metrics"]} == {f for f in FILES if re.match(r"model.*\.(onnx|tflite)", f)}
+    assert all(row["samples"] == 359 and row["split"] == "test" for row in manifest["metrics"])
+    assert all(row["passed"] for row in manifest["parity"])
+    assert "<html" in (place / "report.html").read_text()
+
+
+def test_the_bundle_passes_alone_in_an_empty_folder(ran, tmp_path):
+    alone = shutil.copytree(ran[0] / "exported" / "digits", tmp_path / "somewhere" / "else")
+    process = subprocess.run([sys.executable, "-I", "verify.py"], cwd=alone, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.splitlines()[-1] == "PASSED"
+    assert sum(line.startswith("ok") for line in process.stdout.splitlines()) == 4
+
+
+def test_the_same_command_again_moves_the_finished_run_aside(ran):
+    folder, _ = ran
+    before = (folder / "exported" / "digits" / "model.onnx").read_bytes()
+    process = command(folder)
+    assert process.returncode == 0, process.stderr
+    assert not FOREIGN.search(process.stdout + process.stderr), FOREIGN.search(process.stdout + process.stderr)
+    runs = sorted(path.name for path in (folder / "runs").iterdir())
+    assert len(runs) == 2
+    assert "digits" in runs
+    assert [path.name for path in (folder / "exported").iterdir()] == ["digits"]
+    assert (folder / "exported" / "digits" / "model.onnx").read_bytes() == before, "the same seed, the same network"
+    assert re.search(r"model_int8\.onnx .* ms onnxruntime", process.stdout)
+    assert "report.html" in process.stdout

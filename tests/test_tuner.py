@@ -1,0 +1,123 @@
+"""KerasTuner's own tuners under a budget, in-process, with the build function of somebody else."""
+
+import json
+
+import keras
+import keras_tuner as kt
+import numpy as np
+import pytest
+
+import edgeml
+from edgeml.errors import BudgetError, UsageError
+
+# KerasTuner 1.4.8 loads weights into a compiled model whose optimizer is not built yet: Keras says so each time
+pytestmark = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+L = keras.layers
+RNG = np.random.default_rng(0)
+Y = RNG.integers(0, 3, 150)
+X = (RNG.normal(0, 0.3, (150, 6, 6, 1)) + Y[:, None, None, None]).astype("float32")
+
+
+def build(hp):
+    width = hp.Int("width", 4, 32, step=4)
+    kernel = hp.Choice("kernel", [3, 5, 7])  # 7 x 7 does not fit into 6 x 6
+    x = inputs = keras.Input((6, 6, 1))
+    x = L.ReLU()(L.BatchNormalization(momentum=0.9)(L.Conv2D(width, kernel, use_bias=False)(x)))
+    outputs = L.Softmax()(L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    model = keras.Model(inputs, outputs)
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def params(hp):
+    return hp["width"] * hp["kernel"] ** 2 + hp["width"] + 3 * hp["width"] + 3
+
+
+def tuner_of(tuner_class, folder, limit, build=build, **options):
+    return edgeml.budgeted(tuner_class, edgeml.Budget(params=limit))(
+        build, objective="val_accuracy", directory=folder, project_name="p", seed=1, **options
+    )
+
+
+def search(tuner, epochs=1):
+    tuner.search(X[:100], Y[:100], validation_data=(X[100:], Y[100:]), epochs=epochs, batch_size=50, verbose=0)
+    return tuner
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    return search(tuner_of(kt.RandomSearch, tmp_path_factory.mktemp("t"), 300, max_trials=4), epochs=3)
+
+
+def test_no_trial_over_budget_none_that_cannot_be_built_none_failed(searched):
+    trials = list(searched.oracle.trials.values())
+    assert [trial.status for trial in trials] == 4 * ["COMPLETED"]
+    assert all(params(trial.hyperparameters) <= 300 for trial in trials)
+    assert searched.feasibility.refused["params"] > 0
+    assert searched.feasibility.refused["build"] > 0
+    assert type(searched).__name__ == "BudgetedRandomSearch"
+
+
+@pytest.mark.parametrize("tuner_class", [kt.BayesianOptimization, kt.Hyperband])
+def test_other_tuners_keep_it_too(tuner_class, tmp_path):
+    size = {"max_epochs": 3} if tuner_class is kt.Hyperband else {"max_trials": 4}
+    if tuner_class is kt.BayesianOptimization:
+        size["num_initial_points"] = 2
+    trials = search(tuner_of(tuner_class, tmp_path, 300, **size)).oracle.trials.values()
+    assert len(trials) >= 4
+    assert all(params(t.hyperparameters) <= 300 and t.status == "COMPLETED" for t in trials)
+
+
+def test_a_reopened_grid_goes_on_where_it_was(tmp_path):
+    search(tuner_of(kt.GridSearch, tmp_path, 300, max_trials=2))
+    trials = search(tuner_of(kt.GridSearch, tmp_path, 300, max_trials=4, overwrite=False)).oracle.trials.values()
+    assert len({params(trial.hyperparameters) for trial in trials}) == 4
+
+
+def test_nothing_fits(tmp_path):
+    def build_one(hp):
+        hp.Fixed("kernel", 3)
+        return build(hp)
+
+    with pytest.raises(BudgetError, match=r"no network of the space fits; the smallest seen needs 55 params"):
+        search(tuner_of(kt.RandomSearch, tmp_path, 10, build_one, max_trials=2))
+
+
+def test_nothing_can_be_built_names_the_cause(tmp_path):
+    def broken(hp):
+        if hp.Int("n", 0, 3) or hp.values.get("n") == 0:
+            raise RuntimeError("no such layer")
+        return build(kt.HyperParameters())
+
+    def broken_later(hp):
+        if broken_later.started:
+            return broken(hp)
+        hp.Int("n", 0, 3)
+        return build(kt.HyperParameters())
+
+    broken_later.started = False
+    tuner = tuner_of(kt.RandomSearch, tmp_path, 300, broken_later, max_trials=2)
+    broken_later.started = True
+    with pytest.raises(BudgetError, match="no network of the space could be built") as caught:
+        search(tuner)
+    assert str(caught.value.__cause__) == "no such layer"
+
+
+def test_the_two_best_become_one_proven_bundle(searched, tmp_path):
+    bundle = edgeml.export_best(
+        searched, tmp_path / "mine", top_k=2, blend=(X[100:], Y[100:]), samples=X[:64], to=("onnx",)
+    )
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert (bundle / "model.onnx").exists()
+    assert all(row["passed"] for row in manifest["parity"])
+    members = [params(trial.hyperparameters) for trial in searched.oracle.get_best_trials(2)]
+    assert manifest["cost"]["params"] in (sum(members) + 2, *members)  # a member of weight zero is dropped
+
+
+def test_several_without_blend_and_a_tuner_that_has_not_searched_are_refused(searched, tmp_path):
+    with pytest.raises(UsageError, match="top_k > 1 needs blend"):
+        edgeml.export_best(searched, tmp_path / "x", top_k=2)
+    with pytest.raises(UsageError, match="no trial of this tuner completed"):
+        edgeml.export_best(tuner_of(kt.RandomSearch, tmp_path / "t", 300, max_trials=1), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
