@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.allocator import keep_freed_memory
+
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 Metrics = dict[str, float]
 WEIGHT_DECAY = 1e-4  # AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101)
@@ -56,6 +58,7 @@ def fit(
     """Train a compiled model and return its metrics per epoch: loss, accuracy, val_loss, val_accuracy."""
     import keras
 
+    keep_freed_memory()
     keras.utils.set_random_seed(seed)
     batches = _batches(train, batch_size, seed, num_classes, augment)
     held_out = (validation[0], np.eye(num_classes, dtype="float32")[validation[1]])

@@ -212,13 +212,12 @@ def predict(run: Callable[[Any], Any], inputs: Any, quantization: dict[str, Any]
 
 def judged(result: Any, golden: dict[str, Any], path: str, limits: dict[str, Any]) -> dict[str, Any]:
     """Compare shapes, then values, then decisions; every broken limit is told."""
-    outputs = golden["outputs"]
-    reference = outputs if limits["reference"] == "outputs" else golden["expected/" + path]
+    reference = golden["outputs" if limits["reference"] == "outputs" else "expected/" + path]
     if result.shape != reference.shape:
         return {"problem": f"shape {list(result.shape)}, due is {list(reference.shape)}"}
     limit, least = limits["max_abs_limit"], limits.get("top1_agreement_min")
     max_abs = float(np.max(np.abs(result.astype(np.float64) - reference)))
-    agreement = top1_agreement(result, outputs, 2 * limit)
+    agreement = top1_agreement(result, reference, limits.get("tie_margin", 2 * limit))
     broken = []
     if not max_abs <= limit:  # in this form a NaN is a failure
         broken.append(f"max difference {max_abs:.3g} > {limit:.3g}")
@@ -228,10 +227,10 @@ def judged(result: Any, golden: dict[str, Any], path: str, limits: dict[str, Any
     return {**figures, "passed": not broken, "problem": "; ".join(broken) or None}
 
 
-def top1_agreement(result: Any, outputs: Any, tie: float) -> float:
+def top1_agreement(result: Any, reference: Any, tie: float) -> float:
     """Return the share of equal decisions among samples whose reference margin is above ``tie``."""
-    clear = np.ptp(np.sort(outputs, axis=1)[:, -2:], axis=1) > tie
-    same = result.argmax(axis=1) == outputs.argmax(axis=1)
+    clear = np.ptp(np.sort(reference, axis=1)[:, -2:], axis=1) > tie
+    same = result.argmax(axis=1) == reference.argmax(axis=1)
     return float(same[clear].mean()) if clear.any() else 1.0
 
 
