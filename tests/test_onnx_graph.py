@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeml.targets import _onnx_graph as surgery
+from edgeml.targets import _onnx_integers as integers
 from edgeml.targets._onnx_transposes import move_transposes_down
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
-ALL = (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, surgery.drop_implied_clips,
+ALL = (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, integers.drop_implied_clips,
        move_transposes_down)  # fmt: skip
 
 
@@ -206,20 +207,20 @@ X = np.linspace(-9, 9, 400, dtype="float32").reshape(-1, 4)
     ],
 )
 def test_a_clip_goes_where_quantization_clips(kind, scale, zero, gone):
-    left = operated(clipped(kind, scale, zero), surgery.drop_implied_clips, x=X)
+    left = operated(clipped(kind, scale, zero), integers.drop_implied_clips, x=X)
     assert (kind not in left) is gone
 
 
 def test_a_clip_with_another_reader_stays():
     read = [node("Abs", "b", "z1")]
-    assert "Relu" in operated(clipped("Relu", 0.1, -128, extra=read, outputs="y z1"), surgery.drop_implied_clips, x=X)
-    assert "Relu" in operated(clipped("Relu", 0.1, -128, outputs="y b"), surgery.drop_implied_clips, x=X)
+    assert "Relu" in operated(clipped("Relu", 0.1, -128, extra=read, outputs="y z1"), integers.drop_implied_clips, x=X)
+    assert "Relu" in operated(clipped("Relu", 0.1, -128, outputs="y b"), integers.drop_implied_clips, x=X)
 
 
 @settings(max_examples=40, deadline=None)
 @given(scale=st.floats(0.01, 0.1), zero=st.integers(-128, 127), high=st.floats(0.5, 8), low=st.floats(-3, 0.4))
 def test_no_clip_that_matters_is_ever_removed(scale, zero, high, low):
-    operated(clipped("Clip", np.float32(scale), zero, low=low, high=high), surgery.drop_implied_clips, x=X)
+    operated(clipped("Clip", np.float32(scale), zero, low=low, high=high), integers.drop_implied_clips, x=X)
 
 
 # ---- activations_to_uint8, dequantize_outputs
@@ -236,19 +237,42 @@ def test_uint8_shifts_every_activation_and_no_weight():
     network.graph.output[0].type.tensor_type.elem_type = TensorProto.INT8
     before = run(network, X)[0]
     shifted, graph = surgery.Graph(copy.deepcopy(network)), surgery.Graph(network)
-    surgery.activations_to_uint8(shifted)
+    integers.activations_to_uint8(shifted)
     np.testing.assert_array_equal(run(surgery.canonical(shifted, {}), X)[0].astype(int) - 128, before)
-    surgery.activations_to_uint8(graph)
-    surgery.dequantize_outputs(graph)
+    integers.activations_to_uint8(graph)
+    integers.dequantize_outputs(graph)
     real = surgery.canonical(graph, {})
     onnx.checker.check_model(real, full_check=True)
     np.testing.assert_array_equal(run(real, X)[0], (before.astype("f") - 3) * np.float32(0.1))
     assert real.graph.output[0].name == "y"
 
 
+def test_sums_of_weights_that_an_int16_cannot_hold_are_exact_on_every_cpu():
+    """onnxruntime cuts uint8 x int8 off at 32,767 where there is no VNNI: 255 x 127 + 255 x 127 is 64,770."""
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"),
+        node("DequantizeLinear", "w t wz", "v", axis=1), node("MatMul", "d v", "m"),
+        node("QuantizeLinear", "m s2 z2", "y"),
+    ]  # fmt: skip
+    signs = np.array([1, 1, -1, -1] * 4, "int8")[:, None]
+    constants = {"s": np.float32(1), "z": np.uint8(0), "w": np.full((16, 8), 127, "int8") * signs,
+                 "t": np.full(8, 0.001, "f"), "wz": np.zeros(8, "int8"), "s2": np.float32(1), "z2": np.uint8(128)}  # fmt: skip
+    x = np.tile(np.float32([255, 255, 200, 100]), (3, 4))
+    graph = surgery.Graph(model(nodes, constants, shape=("n", 16), out_rank=2))
+    integers.weights_to_uint8(graph)
+    made = surgery.canonical(graph, {})
+    made.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.checker.check_model(made, full_check=True)
+    kernels = [numpy_helper.to_array(one) for one in made.graph.initializer if len(one.dims) == 2]
+    assert [(kernel.dtype, kernel.min(), kernel.max()) for kernel in kernels] == [("uint8", 1, 255)]
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])  # fused
+    exact = 128 + round((255 + 255 - 200 - 100) * 4 * 127 * 0.001)
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], np.full((3, 8), exact))
+
+
 def test_a_float_output_is_left_alone():
     graph = surgery.Graph(model([node("Relu", "x", "y")], {}))
-    surgery.dequantize_outputs(graph)
+    integers.dequantize_outputs(graph)
     assert [n.op_type for n in graph.nodes] == ["Relu"]
 
 

@@ -3,8 +3,6 @@
     x ─ Add 0 ─ Mul 1 ─ Identity ─ y      →  x ─ y
     x ─ MatMul W ─ Add b ─ y              →  x ─ Gemm W b ─ y
     x ─ Add 3 ─ Clip 0..6 ─ Mul 1/6 ─ · x →  x ─ HardSwish
-    Q(int8, z) … DQ(int8, z)              →  Q(uint8, z + 128) … DQ(uint8, z + 128)
-    Clip / Relu ─ Q that cannot exceed it →  Q
 
 tf2onnx numbers its values differently on every run; ``canonical`` orders and names everything by the graph alone.
 """
@@ -171,51 +169,6 @@ def _hard_sigmoid_chain(graph: Graph, gate: str, x: str) -> list[Any]:
     if sixth is None or abs(sixth - 1 / 6) > 1e-7 or (low, high) != (0.0, 6.0) or three != [3.0]:
         return []
     return [scale, clip, added]
-
-
-def drop_implied_clips(graph: Graph) -> int:
-    """Remove a Clip or Relu whose result is quantized to a range that it cannot exceed anyway."""
-    for node in graph.nodes:
-        quantize = graph.only_reader(node.output[0]) if node.op_type in ("Clip", "Relu") else None
-        if quantize is None or quantize.op_type != "QuantizeLinear":
-            continue
-        zero, scale = graph.constants[quantize.input[2]], float(graph.constants[quantize.input[1]].flat[0])
-        limits = np.iinfo(zero.dtype)
-        lowest, highest = ((q - int(zero.flat[0])) * scale for q in (limits.min, limits.max))
-        low = 0.0 if node.op_type == "Relu" else graph.scalar(node.input[1])
-        high = np.inf if node.op_type == "Relu" else graph.scalar(node.input[2])
-        if low is None or high is None or lowest < low - scale / 2 or highest > high + scale / 2:
-            continue
-        graph.nodes.remove(node)
-        graph.replace_value(node.output[0], node.input[0])
-        return 1
-    return 0
-
-
-def activations_to_uint8(graph: Graph) -> None:
-    """Shift every int8 activation by 128 to uint8: the form that onnxruntime's fast integer kernels take on x86."""
-    for node in list(graph.nodes):
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        zero = graph.constants[node.input[2]]
-        if zero.dtype == np.int8 and node.input[0] not in graph.constants:
-            shifted = (zero.astype(np.int16) + 128).astype(np.uint8)
-            node.input[2] = graph.fresh("zero_point", shifted)
-    for value in [*graph.inputs, *graph.outputs]:
-        if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
-            value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-
-
-def dequantize_outputs(graph: Graph) -> None:
-    """Let the graph return real numbers: its last quantization stays, so the integers stay those of the source."""
-    for output in graph.outputs:
-        last = graph.producer(output.name)
-        if last.op_type == "QuantizeLinear":
-            inner = f"{output.name}/quantized"
-            last.output[0] = inner
-            scale, zero_point = last.input[1], last.input[2]
-            graph.nodes.append(helper.make_node("DequantizeLinear", [inner, scale, zero_point], [output.name]))
-            output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
 def name_outputs(graph: Graph, names: list[str], shapes: list[tuple[int | None, ...]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgeml import recipe_file, run_folder
+from edgeml.allocator import keep_freed_memory
 from edgeml.errors import DataError, UsageError
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
@@ -35,6 +36,7 @@ def recipe_of(
     quick: bool = False,
 ) -> Recipe:
     """Read a recipe, or make one for a folder or an ``.npz`` file."""
+    keep_freed_memory()
     limits = {"max_params": max_params, "max_macs": max_macs, "max_latency_ms": max_latency_ms}
     is_recipe = source.is_file() or source.suffix in RECIPE_SUFFIXES
     if source.is_dir() or source.suffix == ".npz" or not is_recipe:
