@@ -1,8 +1,8 @@
 """The C allocator of this process, told to keep what it frees: small networks train about twice as fast on a CPU.
 
-Every operation of a training step allocates and frees its tensors. glibc gives blocks above 128 KiB, and the free top of
-a heap, back to the kernel each time, and gets them again page by page: 90,000 page faults an epoch were counted for a
-7,000-parameter network on 1,000 images of 8x8 (``tools/training_speed``). It should be told before TensorFlow starts.
+Every operation of a training step allocates and frees its tensors. glibc gives blocks above 128 KiB, and the free top
+of a heap, back to the kernel each time, and gets them again page by page: 100,000 page faults an epoch were counted for
+a 3,000-parameter network on 1,000 images of 8x8 (``tools/training_speed``). It should be told before TensorFlow starts.
 """
 
 from __future__ import annotations
@@ -25,4 +25,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS and musl have none, Windows has no global namespace
         return False
-    return all([mallopt(parameter, value) for parameter, value in SETTINGS.items()])
+    taken = [mallopt(parameter, value) for parameter, value in SETTINGS.items()]
+    return all(taken)

@@ -69,7 +69,7 @@ def feasibility_of(run: RunFolder, space: Space) -> Feasibility:
     shares = (
         run.recipe.search.member_share if run.recipe.ensemble.max_members > 1 else run.recipe.search.member_share[:1]
     )
-    return Feasibility(space.operators, run.recipe.budget, shares)
+    return Feasibility(space.operators, run.recipe.budget, shares, run.recipe.search.least_use)
 
 
 def search(run: RunFolder, space: Space, arrays: Mapping[str, Arrays], on_event: OnEvent) -> list[Candidate]:

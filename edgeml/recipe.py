@@ -87,6 +87,12 @@ class Search:
         max=1,
         min_items=1,
     )
+    least_use: float = _rule(
+        0.0,
+        "share of its budget's fullest key that a network should use; random draws are mostly tiny",
+        min=0.0,
+        max=0.95,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,11 @@ class Budget:
                 found.append(f"latency on {where} {ms:.3f} ms > {limit_ms.max_ms:g} ms")
         return found
 
+    def use(self, cost: Cost) -> float:
+        """Return how far ``cost`` fills the budget: the largest share of any of its counts, 1 where there is none."""
+        limits = {key: getattr(self, key) for key in COUNTS}
+        return max((getattr(cost, key) / limit for key, limit in limits.items() if limit), default=1.0)
+
     def scaled(self, share: Fraction) -> Budget:
         """Return the budget of one member that may use ``share`` of every key."""
         counts = {key: getattr(self, key) for key in COUNTS}

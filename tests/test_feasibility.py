@@ -7,12 +7,12 @@ import pytest
 from edgeml.errors import BudgetError
 from edgeml.operators import Operator
 from edgeml.records import Budget
-from edgeml.search.feasibility import Feasibility
+from edgeml.search.feasibility import PATIENCE, Feasibility
 
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 
 
-def judge(budget, shares=(Fraction(1),), calls=None):
+def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0):
     def operators(values):
         if calls is not None:
             calls.append(dict(values))
@@ -21,7 +21,7 @@ def judge(budget, shares=(Fraction(1),), calls=None):
             Operator("d", "dense", ("x",), (1,), values["n"], 0, 10 * values["n"]),
         )
 
-    return Feasibility(operators, budget, shares)
+    return Feasibility(operators, budget, shares, least_use)
 
 
 def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
@@ -44,6 +44,17 @@ def test_refusals_are_counted_by_budget_key():
     for n in (4, 5, 6):
         feasibility.accepts({"n": n}, 0)
     assert feasibility.refused == {"params": 1, "macs": 2}
+
+
+def test_tiny_networks_wait_until_there_are_no_others():
+    """The fullest key counts, of the trial's own share; a space of small networks is searched all the same."""
+    feasibility = judge(Budget(params=100, macs=800), SHARES[:2], least_use=0.5)
+    assert [feasibility.accepts({"n": n}, 0) for n in (39, 40, 80, 81)] == [False, True, True, False]
+    assert [feasibility.accepts({"n": n}, 1) for n in (19, 20, 40, 41)] == [False, True, True, False]
+    assert feasibility.refused["least_use"] == 2
+    assert [feasibility.accepts({"n": 1}, 0) for _ in range(PATIENCE + 1)] == [False] * PATIENCE + [True]
+    assert not feasibility.accepts({"n": 1}, 0)
+    assert judge(Budget(), least_use=0.5).accepts({"n": 1}, 0)
 
 
 def test_a_share_that_nothing_fits_is_not_searched():

@@ -463,6 +463,7 @@ recipes = st.builds(
         time_limit_minutes=st.none() | numbers(0, 1e9, above=True),
         seed=st.integers(0, 2**31 - 2),
         member_share=st.lists(shares, min_size=1, unique=True).map(tuple),
+        least_use=numbers(0, 0.95),
     ),
     budget=st.builds(
         Budget,

@@ -1,7 +1,8 @@
 """Is a set of hyper-parameters within budget? Answered in about a millisecond, before anything is built.
 
 Trials are stratified over shares of the budget: trial i may use ``shares[i % len(shares)]`` of every key, so that small
-networks (members of an ensemble) and large ones (alone) are searched alike.
+networks (members of an ensemble) and large ones (alone) are searched alike. Widths multiply, so most random draws are
+tiny; ``least_use`` refuses those that leave more of the budget unused, while there are others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgeml.operators import Operator
 from edgeml.records import Budget, Cost
 
 Values = Mapping[str, Any]
+PATIENCE = 1_000  # networks in a row that may be refused for being small; then the space has few others, and they may
 
 
 def identity(values: Values) -> tuple[tuple[str, Any], ...]:
@@ -32,8 +34,11 @@ class Feasibility:
         operators: Callable[[Values], tuple[Operator, ...]],
         budget: Budget,
         shares: Sequence[Fraction] = (Fraction(1),),
+        least_use: float = 0.0,
     ) -> None:
         self._operators = operators
+        self._least_use = least_use
+        self._patience = PATIENCE
         self.shares = tuple(shares)
         self._budgets = {share: budget.scaled(share) for share in shares}
         self._costs: dict[tuple[tuple[str, Any], ...], Cost] = {}
@@ -64,8 +69,14 @@ class Feasibility:
 
     def accepts(self, values: Values, trial: int) -> bool:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
-        violations = self._budgets[self.share(trial)].violations(self.cost(values))
+        budget, cost = self._budgets[self.share(trial)], self.cost(values)
+        violations = budget.violations(cost)
+        if not violations and self._patience and budget.use(cost) < self._least_use:
+            self._patience -= 1
+            violations = ["least_use"]
         self.refused.update(line.split()[0] for line in violations)
+        if not violations:
+            self._patience = PATIENCE
         return not violations
 
     def smallest(self) -> tuple[Values, Cost]:

@@ -1,5 +1,7 @@
 """Surgery on quantized ONNX graphs: the same integers, in the form that onnxruntime computes exactly and fast.
 
+Q: QuantizeLinear, DQ: DequantizeLinear.
+
     Clip / Relu ─ Q that cannot exceed it →  Q
     Q(int8, z) … DQ(int8, z)              →  Q(uint8, z + 128) … DQ(uint8, z + 128)
     DQ(int8 weights, z)                   →  DQ(uint8 weights + 128, z + 128)
