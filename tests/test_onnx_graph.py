@@ -255,8 +255,15 @@ def test_sums_of_weights_that_an_int16_cannot_hold_are_exact_on_every_cpu():
         node("QuantizeLinear", "m s2 z2", "y"),
     ]  # fmt: skip
     signs = np.array([1, 1, -1, -1] * 4, "int8")[:, None]
-    constants = {"s": np.float32(1), "z": np.uint8(0), "s2": np.float32(1), "z2": np.uint8(128),
-                 "w": np.full((16, 8), 127, "int8") * signs, "t": np.full(8, 0.001, "f"), "wz": np.zeros(8, "int8")}  # fmt: skip
+    constants = {
+        "s": np.float32(1),
+        "z": np.uint8(0),
+        "s2": np.float32(1),
+        "z2": np.uint8(128),
+        "w": np.full((16, 8), 127, "int8") * signs,
+        "t": np.full(8, 0.001, "f"),
+        "wz": np.zeros(8, "int8"),
+    }
     x = np.tile(np.float32([255, 255, 200, 100]), (3, 4))
     graph = surgery.Graph(model(nodes, constants, shape=("n", 16), out_rank=2))
     integers.weights_to_uint8(graph)
