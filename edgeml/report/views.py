@@ -20,6 +20,7 @@ BUDGET_NAMES = {
     "peak_activation_bytes": "peak activation bytes",
     "arena_bytes": "arena bytes",
     "file_bytes": "file bytes",
+    "least_use": "leaving too much unused",
 }
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
 
