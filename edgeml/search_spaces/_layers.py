@@ -12,7 +12,7 @@ ACTIVATIONS = ["relu", "relu6", "hard_swish"]
 def training_options(hp: Any) -> None:
     """Register optimizer and learning rate, which cost nothing on the device."""
     hp.Choice("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
-    hp.Float("learning_rate", 3e-4, 1e-2, sampling="log", default=3e-3)
+    hp.Float("learning_rate", 1e-3, 1e-2, sampling="log", default=3e-3)
 
 
 def compiled(network: Network, hp: Any) -> Any:
