@@ -76,7 +76,7 @@ def test_graphs_differ_where_an_operator_or_its_source_does():
 @pytest.mark.parametrize("name", NAMES)
 def test_operators_are_those_of_the_built_model(name, shape):
     space = space_of([name], shape)
-    for values in draws(space, 7, seed=sum(shape)):
+    for values in draws(space, 5, seed=sum(shape)):
         assert_as_built(space, values)
 
 
@@ -111,7 +111,7 @@ def assert_any_size_is_as_built(name, count, seed):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_size_and_number_of_classes_is_judged_as_it_is_built(name):
-    assert_any_size_is_as_built(name, 5, seed=6)
+    assert_any_size_is_as_built(name, 4, seed=6)
 
 
 @pytest.mark.slow
@@ -218,3 +218,55 @@ def test_a_space_builds_compiled_models_for_keras_tuner(name):
     assert model.output_shape == (None, CLASSES)
     momenta = [layer.momentum for layer in model.layers if hasattr(layer, "momentum")]
     assert set(momenta) == {0.9}
+
+
+def network_of(name, **given):
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    for key, value in given.items():
+        hp.Fixed(key, value)
+    return plugins.get("search_spaces", name).network(hp, (28, 28, 1), CLASSES)
+
+
+def test_mobilenet_v2_has_linear_bottlenecks_and_shortcuts_where_shapes_allow():
+    layers = network_of(
+        "mobilenet_v2", stages=1, stage_1_width=16, stage_1_depth=3, stage_1_expansion=3, stage_1_stride=2
+    ).layers
+    readers = {layer.name: [other.kind for other in layers if layer in other.inputs] for layer in layers}
+    norms = {layer.inputs[0].name: layer.name for layer in layers if layer.kind == "norm"}
+    convolutions = [layer for layer in layers if layer.kind == "conv"]
+    _, *expansions_and_projections = convolutions
+    assert [layer.shape[-1] for layer in expansions_and_projections] == [24, 16, 48, 16, 48, 16]
+    for projection in expansions_and_projections[1::2]:
+        assert "act" not in readers[norms[projection.name]]
+    for expansion in expansions_and_projections[::2]:
+        assert readers[norms[expansion.name]] == ["act"]
+    assert sum(layer.kind == "add" for layer in layers) == 2, "the first block strides"
+
+
+def test_mobilenet_v2_leaves_an_expansion_of_one_out():
+    layers = network_of("mobilenet_v2", stages=1, stage_1_expansion=1, head_width=32).layers
+    kinds = [layer.kind for layer in layers]
+    assert kinds == ["input", "conv", "norm", "act", "depthwise", "norm", "act", "conv", "norm", "conv", "norm", "act",
+                     "global_pool", "dense", "softmax"]  # fmt: skip
+
+
+@pytest.mark.parametrize("halve", ["stride", "pool"])
+def test_mini_xception_halves_outside_the_middle_flow_and_keeps_a_shortcut_around_every_pair(halve):
+    layers = network_of(
+        "mini_xception", halve=halve, stem_stride=1, entry_blocks=2, middle_blocks=2, exit_width=24
+    ).layers
+    adds = [layer for layer in layers if layer.kind == "add"]
+    assert [add.shape for add in adds] == [(14, 14, 8), (7, 7, 8), (7, 7, 8), (7, 7, 8), (4, 4, 24)]
+    assert [add.inputs[0].kind for add in adds] == ["norm", "norm", "act", "act", "norm"], "identity in the middle"
+    assert sum(layer.kind == "max_pool" for layer in layers) == (3 if halve == "pool" else 0)
+    assert sum(layer.kind == "separable" for layer in layers) == 10
+
+
+def test_separable_cnn_can_be_regular():
+    separable, regular = (network_of("separable_cnn", conv=conv).operators() for conv in ("separable", "regular"))
+    assert "depthwise" in {o.kind for o in separable}
+    assert "depthwise" not in {o.kind for o in regular}
+    first = next(o for o in regular if o.kind == "conv")
+    assert (first.weights, first.biases, first.kernel) == (9 * 8, 8, (3, 3))
