@@ -1,11 +1,15 @@
 """The contract of every file in search_spaces/: what operators() says is what build() builds."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgeml import costs, plugins, scaling
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import as_if_trained, keras_operators
+from edgeml.operators import Operator
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
@@ -13,11 +17,12 @@ from edgeml.search.space import Space
 
 NAMES = plugins.names("search_spaces")
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
+SIDES, MOST_CLASSES = (8, 96), 100
 CLASSES = 10
 
 
-def space_of(names, shape, scaled=None):
-    return Space(names, shape, CLASSES, scaled or scaling.rescale((0, 255)))
+def space_of(names, shape, scaled=None, classes=CLASSES):
+    return Space(names, shape, classes, scaled or scaling.rescale((0, 255)))
 
 
 def draws(space, count, seed=0):
@@ -41,20 +46,37 @@ def assert_as_built(space, values):
         built = keras_operators(fold_batch_norm(model).model)
     declared = space.operators(values)
     assert costs.cost(declared) == costs.cost(built), values
-    assert [described(o) for o in declared] == [described(o) for o in built]
-    sources = [[position(declared, name) for name in o.inputs] for o in declared]
-    assert sources == [[position(built, name) for name in o.inputs] for o in built]
+    numbers = {}
+    assert graph(declared, numbers) == graph(built, numbers), values
 
 
-def position(operators, name):
-    return next(i for i, operator in enumerate(operators) if operator.name == name)
+def graph(operators, numbers):
+    """Return every operator with what feeds it, in no order: Keras lists the branches of a shortcut in its own."""
+    own = {}
+    for operator in operators:
+        key = described(operator), tuple(own[name] for name in operator.inputs)
+        own[operator.name] = numbers.setdefault(key, len(numbers))
+    names = {number: key for key, number in numbers.items()}
+    return Counter(names[number] for number in own.values())
+
+
+def test_graphs_differ_where_an_operator_or_its_source_does():
+    a, b = (Operator(name, "conv", ("input",), (4, 4, 8), weights=8) for name in "ab")
+    given, total = Operator("input", "input", (), (4, 4, 1)), Operator("sum", "add", ("a", "b"), (4, 4, 8))
+    numbers = {}
+    assert graph([given, a, b, total], numbers) == graph([given, b, a, total], numbers)
+    for other in (replace(a, biases=8), replace(a, activation="relu"), replace(a, kernel=(3, 3))):
+        assert graph([given, a, b, total], numbers) != graph([given, other, b, total], numbers)
+    chained = [given, a, replace(b, inputs=("a",)), total]
+    assert graph([given, a, b, total], numbers) != graph(chained, numbers)
+    assert graph([given, a, b], numbers) != graph([given, a], numbers)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_operators_are_those_of_the_built_model(name, shape):
     space = space_of([name], shape)
-    for values in draws(space, 7, seed=sum(shape)):
+    for values in draws(space, 5, seed=sum(shape)):
         assert_as_built(space, values)
 
 
@@ -73,6 +95,29 @@ def test_odd_shapes_and_many_channels_are_judged_as_they_are_built(name, shape):
     space = space_of([name], shape)
     for values in draws(space, 6, seed=3):
         assert_as_built(space, values)
+
+
+def assert_any_size_is_as_built(name, count, seed):
+    """Draw the input's shape and the classes, too."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        height, width = (int(side) for side in rng.integers(SIDES[0], SIDES[1] + 1, 2))
+        shape, classes = (height, width, int(rng.choice([1, 3]))), int(rng.integers(2, MOST_CLASSES + 1))
+        space = space_of([name], shape, classes=classes)
+        for values in draws(space, 1, seed=index):
+            assert_as_built(space, values)
+            assert space.operators(values)[-1].output_shape == (classes,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_size_and_number_of_classes_is_judged_as_it_is_built(name):
+    assert_any_size_is_as_built(name, 4, seed=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_any_size_and_number_of_classes_is_judged_as_it_is_built_over_many_draws(name):
+    assert_any_size_is_as_built(name, 200, seed=7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,6 +146,7 @@ def test_the_default_is_the_smallest(name, shape):
     default = costs.cost(space.operators(space.hyperparameters().values))
     drawn = [costs.cost(space.operators(values)) for values in draws(space, 300)]
     assert default.params <= min(cost.params for cost in drawn)
+    assert default.macs <= min(cost.macs for cost in drawn)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -172,3 +218,55 @@ def test_a_space_builds_compiled_models_for_keras_tuner(name):
     assert model.output_shape == (None, CLASSES)
     momenta = [layer.momentum for layer in model.layers if hasattr(layer, "momentum")]
     assert set(momenta) == {0.9}
+
+
+def network_of(name, **given):
+    import keras_tuner
+
+    hp = keras_tuner.HyperParameters()
+    for key, value in given.items():
+        hp.Fixed(key, value)
+    return plugins.get("search_spaces", name).network(hp, (28, 28, 1), CLASSES)
+
+
+def test_mobilenet_v2_has_linear_bottlenecks_and_shortcuts_where_shapes_allow():
+    layers = network_of(
+        "mobilenet_v2", stages=1, stage_1_width=16, stage_1_depth=3, stage_1_expansion=3, stage_1_stride=2
+    ).layers
+    readers = {layer.name: [other.kind for other in layers if layer in other.inputs] for layer in layers}
+    norms = {layer.inputs[0].name: layer.name for layer in layers if layer.kind == "norm"}
+    convolutions = [layer for layer in layers if layer.kind == "conv"]
+    _, *expansions_and_projections = convolutions
+    assert [layer.shape[-1] for layer in expansions_and_projections] == [24, 16, 48, 16, 48, 16]
+    for projection in expansions_and_projections[1::2]:
+        assert "act" not in readers[norms[projection.name]]
+    for expansion in expansions_and_projections[::2]:
+        assert readers[norms[expansion.name]] == ["act"]
+    assert sum(layer.kind == "add" for layer in layers) == 2, "the first block strides"
+
+
+def test_mobilenet_v2_leaves_an_expansion_of_one_out():
+    layers = network_of("mobilenet_v2", stages=1, stage_1_expansion=1, head_width=32).layers
+    kinds = [layer.kind for layer in layers]
+    assert kinds == ["input", "conv", "norm", "act", "depthwise", "norm", "act", "conv", "norm", "conv", "norm", "act",
+                     "global_pool", "dense", "softmax"]  # fmt: skip
+
+
+@pytest.mark.parametrize("halve", ["stride", "pool"])
+def test_mini_xception_halves_outside_the_middle_flow_and_keeps_a_shortcut_around_every_pair(halve):
+    layers = network_of(
+        "mini_xception", halve=halve, stem_stride=1, entry_blocks=2, middle_blocks=2, exit_width=24
+    ).layers
+    adds = [layer for layer in layers if layer.kind == "add"]
+    assert [add.shape for add in adds] == [(14, 14, 8), (7, 7, 8), (7, 7, 8), (7, 7, 8), (4, 4, 24)]
+    assert [add.inputs[0].kind for add in adds] == ["norm", "norm", "act", "act", "norm"], "identity in the middle"
+    assert sum(layer.kind == "max_pool" for layer in layers) == (3 if halve == "pool" else 0)
+    assert sum(layer.kind == "separable" for layer in layers) == 10
+
+
+def test_separable_cnn_can_be_regular():
+    separable, regular = (network_of("separable_cnn", conv=conv).operators() for conv in ("separable", "regular"))
+    assert "depthwise" in {o.kind for o in separable}
+    assert "depthwise" not in {o.kind for o in regular}
+    first = next(o for o in regular if o.kind == "conv")
+    assert (first.weights, first.biases, first.kernel) == (9 * 8, 8, (3, 3))

@@ -1,4 +1,4 @@
-"""What the spaces share: how training is tuned, how a size is halved, how norm and activation follow a convolution."""
+"""What the spaces share: how training is tuned, how a size is halved, where a network begins and ends."""
 
 from __future__ import annotations
 
@@ -37,11 +37,23 @@ def norm_act(net: Network, x: Layer, *, norm: bool, activation: str) -> Layer:
     return net.act(net.norm(x) if norm else x, activation)
 
 
+def stem(net: Network, hp: Any, room: int, activation: str) -> Layer:
+    """Append the first convolution, 3 x 3; it may halve where there is ``room`` for four halvings."""
+    stride = hp.Choice("stem_stride", [2, 1] if room >= 4 else [1])
+    x = net.conv(net.input, hp.Choice("stem_width", [8, 16, 24, 32]), kernel=3, stride=stride)
+    return norm_act(net, x, norm=True, activation=activation)
+
+
 def head(net: Network, x: Layer, hp: Any, num_classes: int) -> Layer:
-    """Append pooling, an optional hidden layer, dropout, and the classifier."""
+    """Append pooling, an optional hidden layer, and the classifier."""
     x = net.global_pool(x)
     hidden = hp.Choice("head_units", [0, 16, 32])
     if hidden:
         x = net.act(net.dense(x, hidden), "relu")
+    return classifier(net, x, hp, num_classes)
+
+
+def classifier(net: Network, x: Layer, hp: Any, num_classes: int) -> Layer:
+    """Append dropout and the layer that tells the classes."""
     x = net.dropout(x, hp.Choice("dropout", [0.0, 0.1, 0.25]))
     return net.softmax(net.dense(x, num_classes))

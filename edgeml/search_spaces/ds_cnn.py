@@ -22,12 +22,9 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
     """Describe the network that ``hp`` stands for."""
     net = Network(input_shape)
     room = _layers.halvings(input_shape, smallest=2)
-    stem_strides = [2, 1] if room >= 4 else [1]
     activation = hp.Choice("activation", _layers.ACTIVATIONS)
     residual = hp.Boolean("residual")
-    stem_stride = hp.Choice("stem_stride", stem_strides)
-    x = net.conv(net.input, hp.Choice("stem_width", [8, 16, 24, 32]), kernel=3, stride=stem_stride)
-    x = _layers.norm_act(net, x, norm=True, activation=activation)
+    x = _layers.stem(net, hp, room, activation)
     most = max(1, min(MAX_STAGES, room))
     stages = hp.Int("stages", 1, most)
     for stage in range(1, most + 1):

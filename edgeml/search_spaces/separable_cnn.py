@@ -1,9 +1,10 @@
-"""The classic stack: SeparableConv2D blocks with max pooling between, and a dense head.
+"""The classic stack: convolutions with max pooling between, and a dense head.
 
-    [separable conv ─ norm ─ act] x blocks, pooling by the stride plan ─ global average ─ (hidden) ─ dense ─ softmax
+    [conv ─ norm ─ act] x blocks, pooling by the stride plan ─ global average ─ (hidden) ─ dense ─ softmax
 
 After Chollet, "Deep Learning with Python", chapter 7 (six SeparableConv2D layers with pooling), with widths, depth,
-kernels and pooling open, and identity shortcuts (He et al. 2015, arXiv 1512.03385) where the shape is kept.
+kernels and pooling open, and identity shortcuts (He et al. 2015, arXiv 1512.03385) where the shape is kept. ``conv``
+turns all of them into regular convolutions; ``tools/separable_or_regular`` compares the two kinds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
     net = Network(input_shape)
     x = net.input
     activation = hp.Choice("activation", _layers.ACTIVATIONS)
+    conv = net.separable if hp.Choice("conv", ["separable", "regular"]) == "separable" else net.conv
     residual = hp.Boolean("residual")
     norm = hp.Choice("norm", ["batch", "none"]) == "batch"
     pools_left = _layers.halvings(input_shape, smallest=2)
@@ -35,7 +37,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
             kernel = hp.Choice(f"block_{block}_kernel", [3, 5])
         if block > blocks:
             continue
-        y = net.separable(x, width, kernel=kernel, bias=not norm)
+        y = conv(x, width, kernel=kernel, bias=not norm)
         y = _layers.norm_act(net, y, norm=norm, activation=activation)
         x = net.add(x, y) if residual and block > 1 and x.shape == y.shape else y  # not around the input's scaling
         if pools_left and block >= first_pool and (block - first_pool) % 2 == 0:

@@ -1,0 +1,79 @@
+"""Every search space, drawn at random, through every target: files compute what Keras does, int8 within its gate."""
+
+import keras
+import networks
+import numpy as np
+import pytest
+
+from edgeml import exporting, plugins, recipe, scaling
+from edgeml.folding import fold_batch_norm
+from edgeml.records import Budget
+from edgeml.search import oracles
+from edgeml.search.feasibility import Feasibility
+from edgeml.search.space import Space
+
+NAMES = plugins.names("search_spaces")
+TARGETS = plugins.names("targets")
+SHAPES = [(8, 8, 1), (28, 28, 1), (33, 20, 3), (48, 48, 3)]
+MODERATE = Budget(params=60_000, macs=4_000_000)
+FIRST_SLOW_SEED = 40
+
+
+def drawn(name, seed):
+    """Draw a network of moderate size, its input shape, and its number of classes."""
+    rng = np.random.default_rng(seed)
+    shape, classes = SHAPES[seed % len(SHAPES)], int(rng.integers(2, 20))
+    space = Space([name], shape, classes, scaling.rescale((0, 255)))
+
+    judge = Feasibility(space.operators, MODERATE)
+    oracle = oracles.create(
+        "random", accepts=judge.accepts, hyperparameters=space.hyperparameters(), max_trials=1, epochs=1, seed=seed
+    )
+    return space, oracle._random_values(), shape
+
+
+def shades(count, shape, seed):
+    """Pictures that differ: a few random grey or coloured patches each, and noise. (N, H, W, C), 0..255."""
+    rng = np.random.default_rng(seed)
+    height, width, channels = shape
+    coarse = rng.uniform(0, 220, (count, 4, 4, channels))
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    return (coarse[:, rows][:, :, columns] + rng.uniform(0, 35, (count, *shape))).astype("float32")
+
+
+def as_trained(model, x):
+    """Random weights, and the statistics of ``x`` in every normalisation, as training would leave them."""
+    networks.randomise(model)
+    normalisations = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalisations:
+        layer.momentum = 0.0
+    model(x, training=True)
+    return model
+
+
+def assert_exports(name, seed, folder):
+    space, values, shape = drawn(name, seed)
+    x = shades(100, shape, seed)
+    model = as_trained(space.model(values), x)
+    result = fold_batch_norm(model)
+    assert result.kept == (), values
+    inputs = {model.inputs[0].name: shades(100, shape, seed + 1)}
+    calibration = {model.inputs[0].name: x}
+    files = exporting.write(result.model, folder, TARGETS, ["float32", "int8"], calibration, lambda event: None)
+    rows = exporting.prove(result.model, model, files, inputs, "random", recipe.Verify())
+    assert len(rows) == 1 + 2 * len(TARGETS)
+    assert all(row.passed for row in rows)
+    assert all(row.max_abs > 0 for row in rows if row.gate == "int8"), "vacuous: an int8 file that is not quantized"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_space_exports(name, seed, tmp_path):
+    assert_exports(name, seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(FIRST_SLOW_SEED, FIRST_SLOW_SEED + 20))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_space_exports_over_many_draws(name, seed, tmp_path):
+    assert_exports(name, seed, tmp_path)
