@@ -38,7 +38,7 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("errors", "intervals", "operators", "records"),
+    ("allocator", "errors", "intervals", "operators", "records"),
     ("plugins", "strict_yaml", "recipe", "costs", "network", "scaling", "ledger", "train", "terminal"),
     ("recipe_rules", "augmentation"),
     ("recipe_file", "quick_recipe"),
