@@ -6,7 +6,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show what libraries print,
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Networks trained at once (search.workers).")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the bundle; exported/NAME if not given.")]
 
 
@@ -104,6 +106,11 @@ def _command_to_resume() -> str:
     return shlex.join(["edgeml", *words, "--resume"])
 
 
+def _overrides(set_: list[str] | None, flags: Mapping[str, int | None]) -> list[str]:
+    """Return ``--set`` and the flags that stand for keys of the recipe, as KEY=VALUE."""
+    return [*(set_ or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+
+
 @app.command()
 def run(
     source: Annotated[Path, typer.Argument(help="A recipe (.yaml), a folder of class folders, or an .npz file.")],
@@ -111,6 +118,7 @@ def run(
     max_macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-accumulates of the whole graph.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(min=1e-6, help="Most ms here, onnxruntime float32.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Within five minutes on a small data set.")] = False,
+    workers: Workers = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     out: Out = None,
@@ -121,16 +129,15 @@ def run(
 ) -> None:
     """Search, train, ensemble, fold, export, verify, benchmark, bundle, report."""
     limits = {"max_params": max_params, "max_macs": max_macs, "max_latency_ms": max_latency_ms}
+    overrides = _overrides(set_, {"search.workers": workers})
 
     def verb(terminal: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import make
 
-        recipe = make.recipe_of(source, set_ or [], **limits, quick=quick)  # type: ignore[arg-type]
-        text, document = _interruptible(
-            lambda: make.run(recipe, out, _command(), Progress(terminal), terminal, resume=resume, overwrite=overwrite),
-            _command_to_resume(),
-        )
-        return text, document, 0
+        recipe = make.recipe_of(source, overrides, **limits, quick=quick)  # type: ignore[arg-type]
+        told = out, _command(), Progress(terminal), terminal
+        work = partial(make.run, recipe, *told, resume=resume, overwrite=overwrite)
+        return *_interruptible(work, _command_to_resume()), 0
 
     _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
@@ -139,6 +146,7 @@ def run(
 def search(
     recipe: Annotated[Path, typer.Argument(help="A recipe (.yaml).")],
     trials: Annotated[int | None, typer.Option(min=1, help="Networks to train (search.max_trials).")] = None,
+    workers: Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what a search would meet; write nothing.")] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -148,7 +156,7 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Search alone, into runs/NAME/."""
-    overrides = [*(set_ or []), *([f"search.max_trials={trials}"] if trials else [])]
+    overrides = _overrides(set_, {"search.max_trials": trials, "search.workers": workers})
 
     def verb(terminal: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import make
@@ -156,11 +164,8 @@ def search(
         loaded = make.recipe_of(recipe, overrides)
         if dry_run:
             return *make.dry_run(loaded, Progress(terminal)), 0
-        text, document = _interruptible(
-            lambda: make.search(loaded, Progress(terminal), terminal, resume=resume, overwrite=overwrite),
-            _command_to_resume(),
-        )
-        return text, document, 0
+        work = partial(make.search, loaded, Progress(terminal), terminal, resume=resume, overwrite=overwrite)
+        return *_interruptible(work, _command_to_resume()), 0
 
     _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
@@ -285,9 +290,7 @@ def doctor(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) ->
         rows = [[name, version] for name, version in found["versions"].items()]
         cpu = found["cpu"]
         text = [table(["package", "version"], rows), f"\ncpu: {cpu['cpu']} {' '.join(cpu['flags'])}"]
-        text += [
-            f"extra {name}: {'installed' if there else 'not installed'}" for name, there in found["extras"].items()
-        ]
+        text += [f"extra {name}: {'' if there else 'not '}installed" for name, there in found["extras"].items()]
         text += [f"problem: {line}" for line in found["problems"]] or ["no problems found"]
         return "\n".join(text), found, 1 if found["problems"] else 0
 

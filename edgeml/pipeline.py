@@ -5,19 +5,22 @@ recipe ─► data ─► splits ─► search ─► candidates ─► finalist
 
 from __future__ import annotations
 
-import os
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from edgeml import data, scaling, splits, train
-from edgeml.augmentation import Augmenter
+from edgeml import data, splits
+from edgeml.errors import TrialsError
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search import runner
+from edgeml.search import runner, space
+from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.feasibility import Feasibility
+from edgeml.search.processes import Processes
 from edgeml.search.runner import Candidate
 from edgeml.search.space import Space
 
@@ -53,28 +56,24 @@ def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
     return run.splits()
 
 
-def space_of(run: RunFolder, arrays: Mapping[str, Arrays]) -> Space:
-    """Return the search space for this data set, with the input scaling fitted on train."""
-    x = arrays["train"][0]
-    if run.recipe.data.input == "standardize":
-        scaled = scaling.standardize(*splits.standardization(x))
-    else:
-        low, high = run.dataset()["value_range"]
-        scaled = scaling.rescale((low, high))
-    return Space(run.recipe.search.space, scaling.input_shape(x), len(run.dataset()["labels"]), scaled)
+def engine_of(run: RunFolder) -> Engine:
+    """Return the engine that trains the networks of this run."""
+    config = run.recipe.search
+    return Processes(run.root, workers=config.workers, memory_limit_mb=config.memory_limit_mb)
 
 
-def feasibility_of(run: RunFolder, space: Space) -> Feasibility:
+def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:
     """Return the judge of this run's budget."""
     shares = (
         run.recipe.search.member_share if run.recipe.ensemble.max_members > 1 else run.recipe.search.member_share[:1]
     )
-    return Feasibility(space.operators, run.recipe.budget, shares, run.recipe.search.least_use)
+    return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use)
 
 
-def search(run: RunFolder, space: Space, arrays: Mapping[str, Arrays], on_event: OnEvent) -> list[Candidate]:
+def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
-    return runner.search(run, space, feasibility_of(run, space), arrays, on_event)
+    networks = space.of_run(run, arrays)
+    return runner.search(run, networks, feasibility_of(run, networks), engine, on_event)
 
 
 def pick_finalists(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
@@ -91,25 +90,66 @@ def pick_finalists(candidates: Sequence[Candidate], count: int) -> list[Candidat
 
 
 def train_finalists(
-    run: RunFolder, space: Space, arrays: Mapping[str, Arrays], candidates: Sequence[Candidate], on_event: OnEvent
+    run: RunFolder, engine: Engine, candidates: Sequence[Candidate], on_event: OnEvent
 ) -> list[Candidate]:
-    """Train the best candidates to the end; each is kept on disk, so that a resumed run does not train it again."""
+    """Train the best candidates to the end; each is kept on disk, so that a resumed run does not train it again.
+
+    One that fails is left out.
+
+    Raises:
+        TrialsError: all of them failed.
+    """
     finalists = pick_finalists(candidates, run.recipe.train.finalists)
     trained = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
-    for number, candidate in enumerate(finalists):
-        if candidate.id in trained:
-            continue
-        epochs = _affordable_epochs(run, candidate, len(finalists))
-        about = {"id": candidate.id, "number": number + 1, "of": len(finalists), "epochs": epochs}
-        on_event(Event("train", "finalist", {**about, "cost": candidate.cost}))
-        start = time.monotonic()
-        history = _train_one(run, space, arrays, candidate, epochs, on_event)
-        run.ledger.append(
-            "finalist_trained", candidate.id, metrics=history[-1], epochs=len(history),
-            seconds=time.monotonic() - start,
-        )  # fmt: skip
-        on_event(Event("train", "finalist trained", {**about, "metrics": history[-1]}))
-    return finalists
+    about: dict[str, dict[str, Any]] = {
+        c.id: {"id": c.id, "number": n, "of": len(finalists), "epochs": _affordable_epochs(run, c, len(finalists))}
+        for n, c in enumerate(finalists, 1)
+    }
+    waiting = [c for c in finalists if c.id not in trained]
+    attempts, failed, epochs = Counter[str](), dict[str, Outcome](), Counter[str]()
+
+    def on_epoch(job: Job, number: int, metrics: dict[str, float]) -> None:
+        epochs[job.id] = number + 1
+        on_event(Event("train", "epoch", {"id": job.id, "epoch": number, "metrics": metrics}))
+
+    running = 0
+    while waiting or running:
+        while waiting and running < engine.workers:
+            candidate = waiting.pop(0)
+            attempts[candidate.id] += 1
+            on_event(Event("train", "finalist", {**about[candidate.id], "cost": candidate.cost}))
+            engine.submit(_job(candidate, about[candidate.id]["epochs"]))
+            running += 1
+        job, outcome = engine.wait(on_epoch)
+        running -= 1
+        told = {**about[job.id], "metrics": outcome.metrics}
+        if outcome.status == "completed":
+            run.ledger.append(
+                "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], seconds=outcome.seconds
+            )
+            on_event(Event("train", "finalist trained", told))
+        elif outcome.status == "crashed" and attempts[job.id] < runner.ATTEMPTS:
+            waiting.insert(0, next(c for c in finalists if c.id == job.id))
+        else:
+            failed[job.id] = outcome
+            on_event(Event("train", "finalist failed", {**told, "status": outcome.status, "error": outcome.error}))
+    return _survivors(finalists, failed)
+
+
+def _job(candidate: Candidate, epochs: int) -> Job:
+    return Job(candidate.id, "finalist", candidate.space, candidate.hyperparameters, candidate.cost, epochs=epochs)
+
+
+def _survivors(finalists: list[Candidate], failed: Mapping[str, Outcome]) -> list[Candidate]:
+    left = [candidate for candidate in finalists if candidate.id not in failed]
+    if not left:
+        name, outcome = next(iter(failed.items()))
+        reason = (outcome.error or outcome.status).splitlines()[0]
+        raise TrialsError(
+            f"train: none of {len(finalists)} finalists could be trained to the end; one must. {name}"
+            f" {outcome.status}: {reason}. Search again with --overwrite."
+        )
+    return left
 
 
 def _affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> int:
@@ -117,8 +157,9 @@ def _affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> 
     config = run.recipe.train
     if config.time_limit_minutes is None:
         return config.epochs
-    seconds_an_epoch = _seconds_an_epoch(run, candidate)
-    return max(1, min(config.epochs, int(60 * config.time_limit_minutes / finalists / max(seconds_an_epoch, 1e-3))))
+    rounds = math.ceil(finalists / run.recipe.search.workers)  # workers share the cores, in the search as here
+    seconds = 60 * config.time_limit_minutes / rounds
+    return max(1, min(config.epochs, int(seconds / max(_seconds_an_epoch(run, candidate), 1e-3))))
 
 
 def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
@@ -127,37 +168,6 @@ def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
     if len(ends) < 2:
         return candidate.seconds
     return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
-
-
-def _train_one(
-    run: RunFolder, space: Space, arrays: Mapping[str, Arrays], candidate: Candidate, epochs: int, on_event: OnEvent
-) -> list[dict[str, float]]:
-    import keras
-
-    config, values = run.recipe.train, candidate.hyperparameters
-    seed = train.network_seed(run.recipe.search.seed, int(candidate.id[1:]), finalist=True)
-    keras.utils.set_random_seed(seed)
-    model = space.model(values)
-    x, _ = arrays["train"]
-    steps = train.steps(len(x), run.recipe.search.batch_size, epochs)
-    train.compile_for(
-        model, space.option(values, "optimizer"), space.option(values, "learning_rate"),
-        label_smoothing=config.label_smoothing, cosine_steps=steps,
-    )  # fmt: skip
-
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        on_event(Event("train", "epoch", {"id": candidate.id, "epoch": epoch, "metrics": metrics}))
-
-    history = train.fit(
-        model, arrays["train"], arrays["validation"], epochs=epochs, batch_size=run.recipe.search.batch_size,
-        seed=seed, num_classes=model.output_shape[-1], augment=Augmenter(run.recipe.data.augment, seed),
-        on_epoch=on_epoch,
-    )  # fmt: skip
-    path = run.path("finalists", candidate.id, "model.keras")
-    beside = path.with_name("partial.keras")
-    model.save(beside)
-    os.replace(beside, path)
-    return history
 
 
 def load_finalist(run: RunFolder, candidate: Candidate) -> Any:

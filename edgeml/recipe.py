@@ -77,6 +77,12 @@ class Search:
     objective: str = _rule("val_accuracy", "what the search maximises", choices=("val_accuracy",))
     max_trials: int = _rule(20, "networks to train", min=1, max=100_000)
     time_limit_minutes: float | None = _rule(None, "stop after this time, whichever comes first", above=0.0)
+    trial_time_limit_minutes: float | None = _rule(None, "a trial that takes longer is stopped", above=0.0)
+    memory_limit_mb: int | None = _rule(
+        None, "a network whose training holds more MiB than this is stopped; what is mapped from files does not count",
+        min=1,
+    )  # fmt: skip
+    workers: int = _rule(1, "networks trained at once on this machine, which share its cores", min=1, max=1024)
     epochs: int = _rule(6, "epochs per trial", min=1, max=10_000)
     batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
     seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)

@@ -33,14 +33,11 @@ RECIPE, SPLITS, DATASET, LEDGER, LOCK, LOG = (
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 
 
-class RunFolder:
-    """A run on disk, held by this process until ``close``."""
+class RunFiles:
+    """What lies in a run's folder, for whoever reads it: also for the processes that train, which hold no lock."""
 
-    def __init__(
-        self, root: Path, recipe: Recipe, lock: IO[str], *, is_new: bool = False, aside: Path | None = None
-    ) -> None:
-        self.root, self.recipe, self._lock, self._is_new, self.aside = root, recipe, lock, is_new, aside
-        self.ledger = Ledger(root / LEDGER)
+    def __init__(self, root: Path, recipe: Recipe) -> None:
+        self.root, self.recipe = root, recipe
 
     def path(self, *parts: str) -> Path:
         """Return a path inside the run, its folder made."""
@@ -48,28 +45,12 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def close(self) -> None:
-        """Let others work in this run; a new one that has trained nothing is removed, and what it moved comes back."""
-        if self._is_new and not _has_trained(self.ledger):
-            shutil.rmtree(self.root, ignore_errors=True)
-            if self.aside is not None:
-                self.aside.rename(self.root)
-        self._lock.close()
-
-    def save_data(self, splits: Mapping[str, Arrays], partition: Any, dataset: Mapping[str, Any]) -> None:
-        """Write arrays (memory-mapped by readers), the record of the splits, and what the data set is."""
-        for name, (x, y) in splits.items():
-            np.save(self.path("data", f"x_{name}.npy"), x)
-            np.save(self.path("data", f"y_{name}.npy"), y)
-        write_json(self.path(SPLITS), partition)
-        write_json(self.path(DATASET), dataset)  # written last: its presence says that the data are whole
-
     def has_data(self) -> bool:
         """Tell whether the data of this run are complete."""
         return (self.root / DATASET).exists()
 
     def splits(self) -> dict[str, Arrays]:
-        """Open the arrays of every split."""
+        """Open the arrays of every split, memory-mapped."""
         names = [path.stem[2:] for path in sorted((self.root / "data").glob("x_*.npy"))]
         return {name: (self._array(f"x_{name}"), self._array(f"y_{name}")) for name in names}
 
@@ -86,6 +67,33 @@ class RunFolder:
         """Return the record of the splits."""
         found: dict[str, Any] = json.loads((self.root / SPLITS).read_text("utf-8"))
         return found
+
+
+class RunFolder(RunFiles):
+    """A run on disk, held by this process until ``close``."""
+
+    def __init__(
+        self, root: Path, recipe: Recipe, lock: IO[str], *, is_new: bool = False, aside: Path | None = None
+    ) -> None:
+        super().__init__(root, recipe)
+        self._lock, self._is_new, self.aside = lock, is_new, aside
+        self.ledger = Ledger(root / LEDGER)
+
+    def close(self) -> None:
+        """Let others work in this run; a new one that has trained nothing is removed, and what it moved comes back."""
+        if self._is_new and not _has_trained(self.ledger):
+            shutil.rmtree(self.root, ignore_errors=True)
+            if self.aside is not None:
+                self.aside.rename(self.root)
+        self._lock.close()
+
+    def save_data(self, splits: Mapping[str, Arrays], partition: Any, dataset: Mapping[str, Any]) -> None:
+        """Write arrays (memory-mapped by readers), the record of the splits, and what the data set is."""
+        for name, (x, y) in splits.items():
+            np.save(self.path("data", f"x_{name}.npy"), x)
+            np.save(self.path("data", f"y_{name}.npy"), y)
+        write_json(self.path(SPLITS), partition)
+        write_json(self.path(DATASET), dataset)  # written last: its presence says that the data are whole
 
 
 def is_run(path: Path) -> bool:
@@ -145,11 +153,20 @@ def reopen(root: Path) -> RunFolder:
     """
     if not is_run(root):
         raise UsageError(f"{root}: no run ({RECIPE} is missing). Make one with `edgeml search RECIPE`.")
-    recipe = recipe_file.parse((root / RECIPE).read_bytes(), str(root / RECIPE))
+    recipe = _recipe(root)
     with ExitStack() as held:
         run = RunFolder(root, recipe, held.enter_context(_locked(root)))
         held.pop_all()
     return run
+
+
+def read(root: Path) -> RunFiles:
+    """Open a run for reading its recipe and data, whoever works in it."""
+    return RunFiles(root, _recipe(root))
+
+
+def _recipe(root: Path) -> Recipe:
+    return recipe_file.parse((root / RECIPE).read_bytes(), str(root / RECIPE))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -163,8 +180,7 @@ def _resumed(root: Path, recipe: Recipe, lock: IO[str]) -> RunFolder:
     run = RunFolder(root, recipe, lock)
     started = run.ledger.of("run_started")
     if started and started[0]["recipe_sha256"] != recipe_file.sha256(recipe):
-        old = recipe_file.parse((root / RECIPE).read_bytes(), str(root / RECIPE))
-        changed = _changed_keys(recipe_file.to_dict(old), recipe_file.to_dict(recipe))
+        changed = _changed_keys(recipe_file.to_dict(_recipe(root)), recipe_file.to_dict(recipe))
         raise RecipeError(
             f"{root}: the recipe has changed since this run was started ({', '.join(changed) or 'its form'}); a run"
             f" keeps its recipe. Undo the change, give {root / RECIPE} instead, or start again with --overwrite."

@@ -121,7 +121,8 @@ class Progress:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self.best: float | None = None
-        self.trial: dict[str, Any] = {}
+        self.trials: dict[str, dict[str, Any]] = {}  # those that run, or finalists
+        self.latest: dict[str, Any] = {}
         self.seconds: list[float] = []  # of the trials of this session; a resumed run has others before them
 
     def __call__(self, event: Event) -> None:
@@ -135,56 +136,65 @@ class Progress:
     def _search(self, event: Event) -> None:
         data = event.data
         if event.message == "trial started":
-            self.trial, self.best = dict(data), data["best"]
-            self._live("starting")
+            self.trials[data["id"]] = self.latest = dict(data)
+            self.best = data["best"]
+            self._live(data["id"], "starting")
         elif event.message == "epoch":
             accuracy = data["metrics"].get("val_accuracy", float("nan"))
-            self._live(f"val {accuracy:.3f}", f"epoch {data['epoch'] + 1}")
+            self._live(data["id"], f"val {accuracy:.3f}", f"epoch {data['epoch'] + 1}")
+        elif event.message == "trial tried again":
+            error = (data["candidate"].error or "").partition("\n")[0]
+            self.terminal.line(f"search    {self._number(data['id']):>5}  tried again: {error}"[:79])
         else:
-            self._trial_ended(data["candidate"])
+            self._trial_ended(data["id"], data["candidate"])
 
-    def _live(self, state: str, epoch: str = "") -> None:
-        parts = [f"search    {self._number():>5}", state, self._best(), self._left(1), self._network(), epoch]
+    def _live(self, name: str, state: str, epoch: str = "") -> None:
+        parts = [f"search    {self._number(name):>5}", state, self._best(), self._left(), self._network(name), epoch]
         self.terminal.live("  ".join(part for part in parts if part))
 
-    def _trial_ended(self, candidate: Any) -> None:
+    def _trial_ended(self, name: str, candidate: Any) -> None:
         self.seconds.append(candidate.seconds)
         completed = candidate.status == "completed"
         accuracy = candidate.metrics["val_accuracy"] if completed else None
         if accuracy is not None and (self.best is None or accuracy > self.best):
             self.best = accuracy
         shown = candidate.status if accuracy is None else f"val {accuracy:.3f}"
-        line = f"search    {self._number():>5}  {shown:<9}  {self._best():<10}  {self._network()}"
-        left = "" if self.terminal.is_live else self._left(0)  # a terminal shows it in the live line
+        line = f"search    {self._number(name):>5}  {shown:<9}  {self._best():<10}  {self._network(name)}"
+        del self.trials[name]
+        left = "" if self.terminal.is_live else self._left()  # a terminal shows it in the live line
         self.terminal.line(f"{line}  {left}".rstrip())
 
-    def _number(self) -> str:
-        return f"{int(self.trial['id'][1:]) + 1}/{self.trial['of']}"
+    def _number(self, name: str) -> str:
+        return f"{int(name[1:]) + 1}/{self.latest['of']}"
 
-    def _network(self) -> str:
-        cost = self.trial["cost"]
-        return f"{self.trial['space']:<13} {cost.params:>6,} params {compact(cost.macs):>6} MACs"
+    def _network(self, name: str) -> str:
+        trial = self.trials[name]
+        return f"{trial['space']:<13} {trial['cost'].params:>6,} params {compact(trial['cost'].macs):>6} MACs"
 
     def _best(self) -> str:
         return "" if self.best is None else f"best {self.best:.3f}"
 
-    def _left(self, running: int) -> str:
+    def _left(self) -> str:
         if not self.seconds:
             return ""
-        trials = self.trial["of"] - int(self.trial["id"][1:]) - 1 + running
-        left, limit = sum(self.seconds) / len(self.seconds) * trials, self.trial["seconds_left"]
+        trials = self.latest["of"] - int(self.latest["id"][1:]) - 1 + len(self.trials)
+        left = sum(self.seconds) / len(self.seconds) * trials / self.latest["workers"]
+        limit = self.latest["seconds_left"]
         return f"{minutes(left if limit is None else min(left, limit))} left"
 
     def _train(self, event: Event) -> None:
         data = event.data
         if event.message == "finalist":
-            self.trial = dict(data)
-        about = f"train     {self.trial['number']:>3}/{self.trial['of']:<3} {self.trial['id']}"
+            self.trials[data["id"]] = dict(data)
+        trial = self.trials[data["id"]]
+        about = f"train     {trial['number']:>3}/{trial['of']:<3} {trial['id']}"
         if event.message == "epoch":
             accuracy = data["metrics"].get("val_accuracy", float("nan"))
-            self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{self.trial['epochs']} val {accuracy:.3f}")
+            self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{trial['epochs']} val {accuracy:.3f}")
         elif event.message == "finalist trained":
             self.terminal.line(f"{about} {data['epochs']} epochs, val {data['metrics']['val_accuracy']:.3f}")
+        elif event.message == "finalist failed":
+            self.terminal.line(f"{about} {data['status']}: {(data['error'] or '').partition(chr(10))[0]}")
 
 
 def compact(count: int) -> str:

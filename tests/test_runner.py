@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from edgeml import recipe_file, run_folder, scaling
 from edgeml.errors import BudgetError, IntegrityError, TrialsError
 from edgeml.search import runner
+from edgeml.search.engine import InProcess
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space
 
@@ -32,10 +33,11 @@ def begin(root, *, space="small", oracle="random", trials=3, epochs=1, more="", 
     return run_folder.begin(root, recipe, resume=resume, keep_finished=True)
 
 
-def search(run, splits, on_event=lambda event: None, shares=(1,)):
+def search(run, splits, on_event=lambda event: None, shares=(1,), workers=1):
     space = Space(run.recipe.search.space, (8, 8, 1), 10, scaling.rescale((0, 16)))
     try:
-        return runner.search(run, space, Feasibility(space.operators, run.recipe.budget, shares), splits, on_event)
+        judge, engine = Feasibility(space.operators, run.recipe.budget, shares), InProcess(run, space, splits, workers)
+        return runner.search(run, space, judge, engine, on_event)
     finally:
         run.close()
 

@@ -26,7 +26,7 @@ from edgeml.records import Cost, Event
 from edgeml.terminal import Progress, Terminal
 
 def trial(number):
-    standing = {"of": 14, "best": 0.944 if number == 13 else None, "seconds_left": None}
+    standing = {"of": 14, "best": 0.944 if number == 13 else None, "seconds_left": None, "workers": 1}
     return {"id": f"t{number:04d}", "space": "separable_cnn", "cost": Cost(9_931, 1_186_240), **standing}
 
 with Terminal(as_json="--json" in sys.argv, quiet="--quiet" in sys.argv, debug="--debug" in sys.argv) as terminal:
@@ -38,14 +38,14 @@ with Terminal(as_json="--json" in sys.argv, quiet="--quiet" in sys.argv, debug="
         time.sleep(0.15)
         show(Event("search", "epoch", {"id": trial(number)["id"], "epoch": 2, "metrics": {"val_accuracy": accuracy}}))
         ended = SimpleNamespace(status="completed", metrics={"val_accuracy": accuracy}, seconds=4.0)
-        show(Event("search", "trial ended", {"candidate": ended}))
+        show(Event("search", "trial ended", {"id": trial(number)["id"], "candidate": ended}))
         time.sleep(0.15)
     show(Event("search", "trial started", trial(13)))
     failed = SimpleNamespace(status="failed", metrics={}, seconds=4.0)
-    show(Event("search", "trial ended", {"candidate": failed}))
+    show(Event("search", "trial ended", {"id": "t0013", "candidate": failed}))
     show(Event("train", "finalist", {"id": "t0012", "number": 1, "of": 2, "epochs": 5}))
     show(Event("train", "epoch", {"id": "t0012", "epoch": 0, "metrics": {"val_accuracy": 0.9}}))
-    show(Event("train", "finalist trained", {"epochs": 5, "metrics": {"val_accuracy": 0.95}}))
+    show(Event("train", "finalist trained", {"id": "t0012", "epochs": 5, "metrics": {"val_accuracy": 0.95}}))
     show(Event("export", "model.tflite"))
     terminal.result("the result", {"result": 1})
 """

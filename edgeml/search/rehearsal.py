@@ -50,7 +50,7 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
         "space": {"size": _size(space), "feasible_share": share, "samples": len(drawn)},
         "smallest": to_json(min([default, *costs], key=lambda c: c.params)),
         "largest": to_json(max(costs, key=lambda c: c.params)),
-        "estimated_seconds": seconds * recipe.search.max_trials,
+        "estimated_seconds": seconds * recipe.search.max_trials / recipe.search.workers,
     }
 
 

@@ -1,33 +1,35 @@
-"""The runner: asks the oracle, trains, tells the oracle; every step in the ledger before the next begins.
+"""The runner: asks the oracle, has networks trained, tells the oracle; every step in the ledger before the next begins.
 
 A search is resumed by replaying: a fresh oracle of the same seed is asked and told again in the ledger's order, so it
-ends in the state it was left in, random numbers included. Only a trial that was running is lost, and trained again.
+ends in the state it was left in, random numbers included. It is asked whenever fewer trials run than there are workers,
+and told as trials end: their order in the ledger is all that a replay needs. Only trials that were running are lost,
+and trained again.
 """
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
-from edgeml import costs, train
-from edgeml.augmentation import Augmenter
-from edgeml.errors import EdgemlError, IntegrityError, TrialsError
-from edgeml.folding import fold_batch_norm
-from edgeml.keras_operators import as_if_trained, keras_operators
+from edgeml.errors import IntegrityError, TrialsError
+from edgeml.ledger import Entry, Ledger
 from edgeml.records import Cost, Event
-from edgeml.run_folder import Arrays, RunFolder
+from edgeml.run_folder import RunFolder
 from edgeml.search import oracles
+from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space
 
-WORKER = "worker0"
 FAILED_SHARE = 1 / 3  # a run with more failed trials than this has found something else than networks
+NAMED_FAILURES = 5
+# Of a trial whose process dies: it may be the machine's fault. One that raises, diverges or takes too long is not tried
+# again: with the same seed it would do the same.
+ATTEMPTS = 2
+# Of a trial during which the whole search ended: mostly somebody stopped it, so it is trained again, but not for ever.
+LOST_STARTS = 20
 OnEvent = Callable[[Event], None]
 
 
@@ -49,31 +51,25 @@ class Candidate:
 
 
 def search(
-    run: RunFolder, space: Space, feasibility: Feasibility, splits: Mapping[str, Arrays], on_event: OnEvent
+    run: RunFolder, space: Space, feasibility: Feasibility, engine: Engine, on_event: OnEvent
 ) -> list[Candidate]:
-    """Train networks until the oracle stops, ``max_trials`` or the time limit is reached; return them in order.
+    """Train networks until the oracle stops, ``max_trials`` or the time limit is reached; return them by number.
 
     Raises:
         BudgetError: no network of the space fits the budget.
         IntegrityError: a network built costs something else than its hyper-parameters said.
         TrialsError: more than a third of the trials failed.
     """
-    config = run.recipe.search
-    oracle = oracles.create(
-        config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
-        max_trials=config.max_trials, epochs=config.epochs, seed=config.seed,
-    )  # fmt: skip
-    oracle._set_project_dir(run.path("tuner"), "oracle")
-    feasibility.keep_shares_for(space.hyperparameters().values)
-    done = {entry["trial"]: entry for entry in run.ledger.of("trial_ended")}
-    candidates: list[Candidate] = []
-    while not _time_is_up(config.time_limit_minutes, sum(candidate.seconds for candidate in candidates)):
-        trial = oracle.create_trial(WORKER)
-        if trial.status != "RUNNING":
-            break
-        candidate = _one(run, space, feasibility, splits, trial, done, candidates, on_event)
-        _tell(oracle, trial, candidate)
-        candidates.append(candidate)
+    if not run.ledger.of("refused"):
+        engine.warm_up()  # while this process imports its own framework
+    session = _Session(run, space, feasibility, engine, on_event)
+    session.fill()
+    while session.running:
+        session.tell(session.replayed() or session.trained())
+        session.fill()
+    if session.ends:
+        raise session.another_search(session.ends[0]["trial"])
+    candidates = sorted(session.candidates, key=lambda candidate: int(candidate.id[1:]))
     if not candidates:
         raise feasibility.none_fits()
     if not run.ledger.of("refused"):
@@ -82,158 +78,196 @@ def search(
     return candidates
 
 
-def _share(trial: Any, feasibility: Feasibility, before: list[Candidate]) -> Fraction:
-    """Return the share of the budget that a trial belongs to; a promoted one keeps its parent's."""
-    parent = trial.hyperparameters.values.get("tuner/trial_id")
-    return before[int(parent)].share if parent else feasibility.share(len(before))
+@dataclass
+class _Asked:
+    """A trial that the oracle proposed and that has not ended. ``attempt``: 0 before it is submitted."""
+
+    trial: Any
+    identity: Mapping[str, Any]
+    cost: Cost
+    attempt: int = 0
+    epochs: list[Mapping[str, float]] = field(default_factory=list)
 
 
-def _standing(run: RunFolder, before: list[Candidate]) -> dict[str, Any]:
-    """Return what a reader of a live line asks: how many trials at most, the best so far, the time that is left."""
-    config = run.recipe.search
-    limit = None if config.time_limit_minutes is None else 60 * config.time_limit_minutes
-    best = max((c.metrics["val_accuracy"] for c in before if c.status == "completed"), default=None)
-    seconds_left = None if limit is None else max(0.0, limit - sum(c.seconds for c in before))
-    return {"of": config.max_trials, "best": best, "seconds_left": seconds_left}
+class _Clock:
+    """Wall time of a search over all its sessions; what a killed one spent after its last entry is not known."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._before = max((entry.get("elapsed_seconds", 0.0) for entry in ledger.entries), default=0.0)
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return the time since the search began, without the pauses between its sessions."""
+        return float(self._before + time.monotonic() - self._start)
 
 
-def _time_is_up(limit_minutes: float | None, seconds: float) -> bool:
-    return limit_minutes is not None and seconds >= 60 * limit_minutes
+class _Session:
+    """One session of a search: what the oracle was asked, what runs, what has ended, in this session or before."""
 
+    def __init__(
+        self, run: RunFolder, space: Space, feasibility: Feasibility, engine: Engine, on_event: OnEvent
+    ) -> None:
+        self.run, self.space, self.feasibility, self.engine, self.on_event = run, space, feasibility, engine, on_event
+        self.config = config = run.recipe.search
+        self.clock = _Clock(run.ledger)
+        self.oracle = oracles.create(
+            config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
+            max_trials=config.max_trials, epochs=config.epochs, seed=config.seed,
+        )  # fmt: skip
+        self.oracle._set_project_dir(run.path("tuner"), "oracle")
+        feasibility.keep_shares_for(space.hyperparameters().values)
+        self.started = {entry["trial"]: entry for entry in run.ledger.of("trial_started")}
+        self.ends, self.attempts, self.lost = _ends(run.ledger)
+        self.running: dict[str, _Asked] = {}
+        self.shares: list[Fraction] = []  # of every trial asked for, by number
+        self.candidates: list[Candidate] = []
+        self.is_dry = False
 
-def _one(
-    run: RunFolder,
-    space: Space,
-    feasibility: Feasibility,
-    splits: Mapping[str, Arrays],
-    trial: Any,
-    done: Mapping[str, Any],
-    before: list[Candidate],
-    on_event: OnEvent,
-) -> Candidate:
-    values = dict(trial.hyperparameters.values)
-    cost, share = feasibility.cost(values), _share(trial, feasibility, before)
-    identity = {
-        "id": f"t{int(trial.trial_id):04d}",
-        "space": space.name_of(values),
-        "share": share,
-        "hyperparameters": values,
-    }
-    entry = done.get(str(identity["id"]))
-    if entry:
-        return _recorded(run, entry, identity, cost)
-    run.ledger.append("trial_started", str(identity["id"]), hyperparameters=values, cost=cost, share=share)
-    on_event(Event("search", "trial started", {**identity, "cost": cost, **_standing(run, before)}))
-    start = time.monotonic()
-    outcome = _trained(run, space, splits, identity, cost, on_event)
-    candidate = Candidate(**identity, cost=cost, seconds=time.monotonic() - start, **outcome)  # type: ignore[arg-type]
-    run.ledger.append(
-        "trial_ended", candidate.id, status=candidate.status, metrics=candidate.metrics, seconds=candidate.seconds,
-        error=candidate.error, built_cost=candidate.built_cost,
-    )  # fmt: skip
-    on_event(Event("search", "trial ended", {"candidate": candidate}))
-    return candidate
+    def fill(self) -> None:
+        """Ask the oracle until every worker has a trial, or it has none."""
+        while not self.is_dry and len(self.running) < self.engine.workers:
+            name = f"t{len(self.shares):04d}"
+            if self.shares and name not in self.started and self._time_is_up():
+                return
+            trial = self.oracle.create_trial(name)  # the name of whoever asks: one that has ended, as each trains once
+            if trial.status != "RUNNING":
+                self.is_dry = trial.status == "STOPPED"  # else it waits for a trial to end
+                return
+            asked = self._asked(name, trial)
+            if name in self.started and self.started[name]["hyperparameters"] != asked.identity["hyperparameters"]:
+                raise self.another_search(name)
+            self.running[name] = asked
 
+    def replayed(self) -> Candidate | None:
+        """Return the next trial that has ended in an earlier session."""
+        if not self.ends:
+            return None
+        entry = self.ends.pop(0)
+        if entry["trial"] not in self.running:
+            raise self.another_search(entry["trial"])
+        asked, started = self.running[entry["trial"]], self.started[entry["trial"]]
+        own = [e for e in self.run.ledger.of("epoch") if e["trial"] == entry["trial"]]
+        epochs = tuple(e["metrics"] for e in own if e["seq"] > started["seq"])  # not those of an attempt that was lost
+        known = {name: entry[name] for name in ("status", "metrics", "seconds", "error")}
+        built = Cost(**entry["built_cost"]) if entry.get("built_cost") else None
+        return Candidate(**asked.identity, cost=asked.cost, built_cost=built, epochs=epochs, **known)
 
-def _recorded(run: RunFolder, entry: Mapping[str, Any], identity: dict[str, Any], cost: Cost) -> Candidate:
-    """Return a trial of an earlier session; its proposal must be the one that the replayed oracle made."""
-    started = [e for e in run.ledger.of("trial_started") if e["trial"] == identity["id"]][-1]
-    if started["hyperparameters"] != identity["hyperparameters"]:
-        raise IntegrityError(
-            f"{run.ledger.path}: trial {identity['id']} is not what this search proposes; the ledger is of another"
+    def trained(self) -> Candidate:
+        """Return the next trial that ends now."""
+        for name, asked in self.running.items():
+            if self.lost.get(name, 0) >= LOST_STARTS:
+                asked.attempt = ATTEMPTS
+                return self._end(asked, Outcome("crashed", error=f"the search ended {LOST_STARTS} times during it"))
+            if not asked.attempt:
+                self._start(name, asked)
+        while True:
+            job, outcome = self.engine.wait(self._on_epoch)
+            asked = self.running[job.id]
+            candidate = self._end(asked, outcome)
+            if _is_final(outcome.status, asked.attempt):
+                return candidate
+            self._start(job.id, asked)
+
+    def tell(self, candidate: Candidate) -> None:
+        """Report a trial; one that failed as accuracy 0: the Bayesian oracle learns from it, Hyperband counts it."""
+        trial = self.running.pop(candidate.id).trial
+        steps = candidate.epochs if candidate.status == "completed" else ({"val_accuracy": 0.0},)
+        for step, metrics in enumerate(steps):
+            self.oracle.update_trial(trial.trial_id, dict(metrics), step=step)
+        trial.status = "COMPLETED"
+        trial.message = candidate.error
+        self.oracle.end_trial(trial)
+        self.candidates.append(candidate)
+
+    def another_search(self, name: str) -> IntegrityError:
+        """Return the error for a ledger that this search has not written."""
+        return IntegrityError(
+            f"{self.run.ledger.path}: trial {name} is not what this search proposes; the ledger is of another"
             " version or seed. Start again with --overwrite."
         )
-    own = [e for e in run.ledger.of("epoch") if e["trial"] == identity["id"]]
-    epochs = tuple(e["metrics"] for e in own if e["seq"] > started["seq"])  # not those of an attempt that was cut off
-    known = {name: entry[name] for name in ("status", "metrics", "seconds", "error")}
-    built = Cost(**entry["built_cost"]) if entry.get("built_cost") else None
-    return Candidate(**identity, cost=cost, built_cost=built, epochs=epochs, **known)
+
+    def _asked(self, name: str, trial: Any) -> _Asked:
+        values = dict(trial.hyperparameters.values)
+        parent = values.get("tuner/trial_id")  # a promoted trial keeps its parent's share of the budget
+        share = self.shares[int(parent)] if parent else self.feasibility.share(len(self.shares))
+        self.shares.append(share)
+        identity = {"id": name, "space": self.space.name_of(values), "share": share, "hyperparameters": values}
+        return _Asked(trial, identity, self.feasibility.cost(values))
+
+    def _start(self, name: str, asked: _Asked) -> None:
+        self.attempts[name] = asked.attempt = self.attempts.get(name, 0) + 1
+        asked.epochs.clear()
+        values, cost = asked.identity["hyperparameters"], asked.cost
+        self.run.ledger.append(
+            "trial_started", name, hyperparameters=values, cost=cost, share=asked.identity["share"],
+            attempt=asked.attempt, elapsed_seconds=self.clock.seconds(),
+        )  # fmt: skip
+        self.on_event(Event("search", "trial started", {**asked.identity, "cost": cost, **self._standing()}))
+        minutes = self.config.trial_time_limit_minutes
+        limit = None if minutes is None else 60 * minutes
+        self.engine.submit(Job(name, "trial", asked.identity["space"], values, cost, time_limit_seconds=limit))
+
+    def _end(self, asked: _Asked, outcome: Outcome) -> Candidate:
+        name, seconds = asked.identity["id"], self.clock.seconds()
+        self.run.ledger.append(
+            "trial_ended", name, status=outcome.status, metrics=outcome.metrics, seconds=outcome.seconds,
+            error=outcome.error, built_cost=outcome.built_cost, attempt=asked.attempt, elapsed_seconds=seconds,
+        )  # fmt: skip
+        candidate = Candidate(
+            **asked.identity, cost=asked.cost, status=outcome.status, built_cost=outcome.built_cost,
+            metrics=outcome.metrics, epochs=tuple(asked.epochs), seconds=outcome.seconds, error=outcome.error,
+        )  # fmt: skip
+        message = "trial ended" if _is_final(outcome.status, asked.attempt) else "trial tried again"
+        self.on_event(Event("search", message, {"id": name, "candidate": candidate}))
+        return candidate
+
+    def _on_epoch(self, job: Job, number: int, metrics: dict[str, float]) -> None:
+        self.running[job.id].epochs.append(metrics)
+        seconds = self.clock.seconds()
+        self.run.ledger.append("epoch", job.id, epoch=number, metrics=metrics, elapsed_seconds=seconds)
+        self.on_event(Event("search", "epoch", {"id": job.id, "epoch": number, "metrics": metrics}))
+
+    def _standing(self) -> dict[str, Any]:
+        """Return what a reader of a live line asks: how many trials at most, the best so far, the time that is left."""
+        limit = self.config.time_limit_minutes
+        best = max((c.metrics["val_accuracy"] for c in self.candidates if c.status == "completed"), default=None)
+        left = None if limit is None else max(0.0, 60 * limit - self.clock.seconds())
+        return {"of": self.config.max_trials, "best": best, "seconds_left": left, "workers": self.engine.workers}
+
+    def _time_is_up(self) -> bool:
+        limit = self.config.time_limit_minutes
+        return limit is not None and self.clock.seconds() >= 60 * limit
 
 
-def _trained(
-    run: RunFolder,
-    space: Space,
-    splits: Mapping[str, Arrays],
-    identity: Mapping[str, Any],
-    cost: Cost,
-    on_event: OnEvent,
-) -> dict[str, Any]:
-    import keras
+def _ends(ledger: Ledger) -> tuple[list[Entry], dict[str, int], dict[str, int]]:
+    """Return the entries that end a trial for good, in order; how often each trial was tried to its end; how often not.
 
-    keras.utils.clear_session(free_memory=False)
-    history: list[dict[str, float]] = []
-
-    def on_epoch(number: int, metrics: dict[str, float]) -> None:
-        history.append(metrics)
-        run.ledger.append("epoch", identity["id"], epoch=number, metrics=metrics)
-        on_event(Event("search", "epoch", {"id": identity["id"], "epoch": number, "metrics": metrics}))
-
-    try:
-        built = _fit(run, space, splits, identity, cost, on_epoch)
-    except EdgemlError:
-        raise
-    except Exception as error:  # noqa: BLE001  (whatever a trial dies of, the search goes on and says so)
-        return {"status": "failed", "error": f"{error}\n{traceback.format_exc()}", "epochs": tuple(history)}
-    last = history[-1] if history else {}
-    if not last or not np.isfinite(last.get("val_loss", np.nan)):
-        return {"status": "diverged", "metrics": last, "epochs": tuple(history), "error": "the loss is not finite"}
-    best = max(history, key=lambda metrics: metrics["val_accuracy"])
-    return {"status": "completed", "metrics": best, "epochs": tuple(history), "built_cost": built}
+    A start without an end is no attempt: the whole search was stopped or killed there, by nobody knows whom.
+    """
+    ends, attempts, lost = list[Entry](), dict[str, int](), dict[str, int]()
+    for entry in ledger.entries:
+        name = entry["trial"]
+        if entry["event"] == "trial_started":
+            lost[name] = lost.get(name, 0) + 1
+        elif entry["event"] == "trial_ended":
+            lost[name] = 0
+            attempts[name] = entry.get("attempt", 1)
+            if _is_final(entry["status"], attempts[name]):
+                ends.append(entry)
+    return ends, attempts, lost
 
 
-def _fit(
-    run: RunFolder,
-    space: Space,
-    splits: Mapping[str, Arrays],
-    identity: Mapping[str, Any],
-    cost: Cost,
-    on_epoch: Callable[[int, dict[str, float]], None],
-) -> Cost:
-    import keras
-
-    config, values = run.recipe.search, identity["hyperparameters"]
-    number = int(str(identity["id"])[1:])
-    seed = train.network_seed(config.seed, number)
-    keras.utils.set_random_seed(seed)
-    model = space.model(values)
-    with as_if_trained(model):
-        built = costs.cost(keras_operators(fold_batch_norm(model).model))
-    if built != cost:
-        raise IntegrityError(
-            f"search space {identity['space']}: it declares {cost} for trial {identity['id']}, the network that it"
-            f" builds needs {built}. Repair the space's operators()."
-        )
-    first, epochs = int(values.get("tuner/initial_epoch", 0)), int(values.get("tuner/epochs", config.epochs))
-    train.compile_for(model, space.option(values, "optimizer"), space.option(values, "learning_rate"))
-    parent = values.get("tuner/trial_id")
-    if parent:
-        model.optimizer.build(model.trainable_variables)  # else Keras warns, and leaves the optimizer's state behind
-        model.load_weights(run.path("trials", f"t{int(parent):04d}", "network.weights.h5"))
-    augment = Augmenter(run.recipe.data.augment, seed)
-    train.fit(
-        model, splits["train"], splits["validation"], epochs=epochs - first, batch_size=config.batch_size, seed=seed,
-        num_classes=model.output_shape[-1], augment=augment, on_epoch=on_epoch,
-    )  # fmt: skip
-    if config.oracle == "hyperband":  # its promoted trials start from these weights
-        model.save_weights(run.path("trials", str(identity["id"]), "network.weights.h5"))
-    return built
-
-
-def _tell(oracle: Any, trial: Any, candidate: Candidate) -> None:
-    """Report a trial; one that failed as accuracy 0: the Bayesian oracle learns from it, Hyperband counts it."""
-    steps = candidate.epochs if candidate.status == "completed" else ({"val_accuracy": 0.0},)
-    for step, metrics in enumerate(steps):
-        oracle.update_trial(trial.trial_id, dict(metrics), step=step)
-    trial.status = "COMPLETED"
-    trial.message = candidate.error
-    oracle.end_trial(trial)
+def _is_final(status: str, attempt: int) -> bool:
+    return status != "crashed" or attempt >= ATTEMPTS
 
 
 def _check_failures(candidates: list[Candidate]) -> None:
     failed = [c for c in candidates if c.status != "completed"]
     if len(failed) > FAILED_SHARE * len(candidates):
         first = (failed[0].error or failed[0].status).splitlines()[0]
+        others = ", ".join(f"{c.id} {c.status}" for c in failed[1:NAMED_FAILURES])
+        more = f"; others: {others}{', …' if len(failed) > NAMED_FAILURES else ''}" if others else ""
         raise TrialsError(
             f"search: {len(failed)} of {len(candidates)} trials failed; at most a third may."
-            f" The first, {failed[0].id}: {first}. The ledger holds every traceback."
+            f" The first, {failed[0].id}, {failed[0].status}: {first}{more}. The ledger holds every traceback."
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeml import plugins
+from edgeml import plugins, scaling, splits
 from edgeml.operators import Operator, Shape
+from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
 
 CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
@@ -74,3 +75,14 @@ class Space:
     def _scoped(self, hp: Any, name: str, function: str) -> Any:
         with hp.conditional_scope(CHOICE, [name]), hp.name_scope(name):
             return getattr(self._modules[name], function)(hp, *self._arguments)
+
+
+def of_run(run: RunFiles, arrays: Mapping[str, Arrays]) -> Space:
+    """Return the search space of a run, with the input scaling fitted on train."""
+    x = arrays["train"][0]
+    if run.recipe.data.input == "standardize":
+        scaled = scaling.standardize(*splits.standardization(x))
+    else:
+        low, high = run.dataset()["value_range"]
+        scaled = scaling.rescale((low, high))
+    return Space(run.recipe.search.space, scaling.input_shape(x), len(run.dataset()["labels"]), scaled)

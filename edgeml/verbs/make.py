@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeml import recipe_file, run_folder
 from edgeml.allocator import keep_freed_memory
@@ -12,6 +13,9 @@ from edgeml.errors import DataError, UsageError
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
 from edgeml.terminal import table
+
+if TYPE_CHECKING:
+    from edgeml.search.runner import Candidate
 
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
@@ -91,13 +95,23 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
     seconds: dict[str, float] = {}
     with pipeline.timed(seconds, "data"):
         arrays = pipeline.prepare(folder, on_event)
-    with pipeline.timed(seconds, "search"):
-        space = pipeline.space_of(folder, arrays)
-        candidates = pipeline.search(folder, space, arrays, on_event)
-    with pipeline.timed(seconds, "train"):
-        finalists = pipeline.train_finalists(folder, space, arrays, candidates, on_event)
+    with closing(pipeline.engine_of(folder)) as engine:
+        with pipeline.timed(seconds, "search"):
+            candidates = pipeline.search(folder, arrays, engine, on_event)
+        with pipeline.timed(seconds, "train"):
+            finalists = pipeline.train_finalists(folder, engine, candidates, on_event)
     manifest = delivery.deliver(folder, candidates, finalists, arrays, place, command, on_event, seconds)
-    return _summary(manifest, place, folder.root), {"bundle": str(place), "manifest": manifest, "seconds": seconds}
+    text = "\n".join([_summary(manifest, place, folder.root), *_failures(candidates)])
+    return text, {"bundle": str(place), "manifest": manifest, "seconds": seconds}
+
+
+def _failures(candidates: Sequence[Candidate]) -> list[str]:
+    """Name the trials that came to nothing, each with its reason."""
+    return [
+        f"{c.status:<9}{c.id}: {(c.error or '').partition(chr(10))[0][:200]}"
+        for c in candidates
+        if c.status != "completed"
+    ]
 
 
 def _summary(manifest: Document, place: Path, root: Path | None) -> str:
@@ -141,7 +155,8 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
         seconds: dict[str, float] = {}
         with pipeline.timed(seconds, "search"):
             arrays = pipeline.prepare(folder, on_event)
-            candidates = pipeline.search(folder, pipeline.space_of(folder, arrays), arrays, on_event)
+            with closing(pipeline.engine_of(folder)) as engine:
+                candidates = pipeline.search(folder, arrays, engine, on_event)
     finally:
         folder.close()
     best = sorted((c for c in candidates if c.status == "completed"), key=lambda c: -c.metrics["val_accuracy"])
@@ -153,6 +168,9 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
              "space": c.space}
             for c in best
         ],
+        "failed": [
+            {"id": c.id, "status": c.status, "error": c.error} for c in candidates if c.status != "completed"
+        ],
         "seconds": seconds["search"],
     }  # fmt: skip
     rows = [
@@ -160,7 +178,8 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
         for c in best[:10]
     ]
     text = table(["trial", "space", "share", "params", "MACs", "val accuracy"], rows)
-    return f"{text}\n\nrun      {folder.root}\nnext     edgeml export {folder.root}", document
+    lines = [text, "", *_failures(candidates), f"run      {folder.root}", f"next     edgeml export {folder.root}"]
+    return "\n".join(lines), document
 
 
 def dry_run(recipe: Recipe, on_event: OnEvent) -> tuple[str, Document]:

@@ -1,0 +1,91 @@
+"""A process that trains one network after the other: ``python -m edgeml.search.worker RUN PARENT EVENTS``.
+
+Jobs come as JSON lines on stdin; events go as JSON lines to the descriptor EVENTS, since libraries print to stdout:
+
+    {"event": "begun"}   {"event": "epoch", "number": 0, "metrics": {…}}   {"event": "ended", "outcome": {…}}
+    {"event": "refused", "kind": "IntegrityError", "message": "…"}
+
+It ends with its parent, however that one ends: the kernel sends SIGKILL (Linux), and stdin comes to its end (anywhere).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from edgeml.allocator import keep_freed_memory
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(root: Path, parent: int, events: int) -> None:
+    """Carry out jobs until the parent is gone."""
+    keep_freed_memory()
+    _end_with(parent)
+    os.set_inheritable(events, False)
+    jobs: queue.Queue[str] = queue.Queue()
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)  # what a network's code reads or starts must not take our jobs
+    os.close(nowhere)
+    threading.Thread(target=_receive, args=(lines, jobs), daemon=True).start()
+    with os.fdopen(events, "w", buffering=1, encoding="utf-8") as out:
+        _serve(root, jobs, out)
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before we had asked
+        _end()
+
+
+def _end() -> None:
+    """End at once, in whatever thread; a network half trained is of no use to anybody."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _receive(lines: IO[str], jobs: queue.Queue[str]) -> None:
+    for line in lines:
+        jobs.put(line)
+    _end()
+
+
+def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
+    import keras  # noqa: F401  (the first seconds of this process; a trial's time does not begin before)
+
+    from edgeml import run_folder
+    from edgeml.errors import EdgemlError
+    from edgeml.records import to_json
+    from edgeml.search import space, trial
+    from edgeml.search.engine import Job
+
+    def send(event: str, **more: Any) -> None:
+        out.write(json.dumps({"event": event, **more}) + "\n")
+
+    files = run_folder.read(root)
+    splits = files.splits()
+    networks = space.of_run(files, splits)
+    while True:
+        job = Job.from_json(json.loads(jobs.get()))
+        send("begun")
+        try:
+            outcome = trial.carry_out(
+                files, networks, splits, job,
+                lambda number, metrics: send("epoch", number=number, metrics=to_json(metrics)),
+            )  # fmt: skip
+        except EdgemlError as error:
+            send("refused", kind=type(error).__name__, message=str(error))
+        else:
+            send("ended", outcome=to_json(outcome))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
