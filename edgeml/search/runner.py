@@ -61,7 +61,8 @@ def search(
     config = run.recipe.search
     oracle = oracles.create(
         config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
-        max_trials=config.max_trials, epochs=config.epochs, seed=config.seed,
+        max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
+        objectives=config.objectives or oracles.OBJECTIVES,
     )  # fmt: skip
     oracle._set_project_dir(run.path("tuner"), "oracle")
     feasibility.keep_shares_for(space.hyperparameters().values)
