@@ -27,10 +27,12 @@ _PUBLIC = {
     "benchmark": "edgeml.benchmarking",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = [*_PUBLIC, "tuners"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tuners":
+        return importlib.import_module("edgeml.tuners")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'edgeml' has no attribute '{name}'")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -15,7 +15,9 @@ from typing import Any
 from edgeml.records import Budget
 
 SCHEMA_VERSION = 1
-ORACLES = ("random", "grid", "bayesian", "hyperband")
+ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
+SEVERAL = ("nsga2",)  # the oracles that take more than one objective
+OBJECTIVES = ("val_accuracy", "params", "macs", "peak_activation_bytes")  # the first is maximised, costs are minimised
 
 
 def _rule(default: Any, doc: str, **rules: Any) -> Any:
@@ -75,6 +77,10 @@ class Search:
     )
     oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)
     objective: str = _rule("val_accuracy", "what the search maximises", choices=("val_accuracy",))
+    objectives: tuple[str, ...] | None = _rule(
+        None, "objectives of nsga2, val_accuracy among them; if left out, val_accuracy and macs", choices=OBJECTIVES,
+        min_items=1,
+    )  # fmt: skip
     max_trials: int = _rule(20, "networks to train", min=1, max=100_000)
     time_limit_minutes: float | None = _rule(None, "stop after this time, whichever comes first", above=0.0)
     trial_time_limit_minutes: float | None = _rule(None, "a trial that takes longer is stopped", above=0.0)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from edgeml import recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
-from edgeml.recipe import Recipe, Splits
+from edgeml.recipe import SEVERAL, Recipe, Search, Splits
 from edgeml.recipe_rules import Field
 from edgeml.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, shown
 
@@ -223,4 +223,21 @@ def _check_shares(splits: Splits, node: Node) -> None:
         )
 
 
-_CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {Splits: _check_shares}
+def _check_objectives(search: Search, node: Node) -> None:
+    """Several objectives need an oracle that takes them, and something to learn: the accuracy."""
+    if search.objectives is None:
+        return
+    given = node.value["objectives"]
+    if "val_accuracy" not in search.objectives:
+        raise given.error(
+            f"got {', '.join(search.objectives)}; a list with val_accuracy is allowed. Add val_accuracy: a cost alone"
+            " is least for the smallest network."
+        )
+    if len(search.objectives) > 1 and search.oracle not in SEVERAL:
+        raise given.error(
+            f"got {len(search.objectives)} for the oracle {search.oracle}; several are allowed for"
+            f" {', '.join(SEVERAL)}. Write 'oracle: {SEVERAL[0]}', or leave this key out."
+        )
+
+
+_CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {Splits: _check_shares, Search: _check_objectives}

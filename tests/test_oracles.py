@@ -7,6 +7,7 @@ import pytest
 
 from edgeml import recipe
 from edgeml.search import oracles
+from edgeml.search.oracles import grid
 
 NAMES = recipe.ORACLES
 BUDGET = 12
@@ -121,7 +122,7 @@ def test_nothing_fits(name, tmp_path):
     assert Drive(tmp_path, name, accepts=lambda values, trial: False).run() == []
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband", "tpe", "nsga2"])
 def test_a_budget_that_only_the_default_fits_gives_the_default(name, tmp_path):
     def space():
         hp = kt.HyperParameters()
@@ -171,12 +172,12 @@ def test_a_grid_goes_through_everything_that_fits(tmp_path):
 
 
 def test_a_grid_too_large_to_walk_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(oracles, "LEAP", 300)
+    monkeypatch.setattr(grid, "LEAP", 300)
     assert len(Drive(tmp_path, "grid", accepts=lambda values, trial: values["a"] == 0 and values["b"] < 2).run()) == 18
     assert Drive(tmp_path / "2", "grid", accepts=lambda values, trial: values["a"] == 9).run() == []
 
 
-@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("name", ["random", "bayesian", "hyperband", "tpe", "nsga2"])
 def test_each_trial_is_judged_by_its_own_number(name, tmp_path):
     proposals = Drive(tmp_path, name, accepts=lambda values, trial: cost(values) <= (20, 5)[trial % 2]).run()
     own = [cost(v) for n, v in enumerate(proposals) if n % 2 and "tuner/trial_id" not in v]

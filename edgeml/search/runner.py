@@ -112,7 +112,8 @@ class _Session:
         self.clock = _Clock(run.ledger)
         self.oracle = oracles.create(
             config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
-            max_trials=config.max_trials, epochs=config.epochs, seed=config.seed,
+            max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
+            objectives=config.objectives or oracles.OBJECTIVES,
         )  # fmt: skip
         self.oracle._set_project_dir(run.path("tuner"), "oracle")
         feasibility.keep_shares_for(space.hyperparameters().values)

@@ -6,13 +6,15 @@ tuner.search(x, y, validation_data=...)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from edgeml.errors import EdgemlError
+from edgeml.errors import BudgetError, EdgemlError
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility, identity
+from edgeml.search.oracles import write_json
 
 
 def budgeted(tuner_class: type, budget: Budget) -> type:
@@ -20,7 +22,8 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
 
     Works for any ``build`` function or ``HyperModel``: a network is built once per distinct set of hyper-parameters and
     counted after folding, before it may become a trial; one whose build raises is refused as well.
-    ``tuner.feasibility`` holds counts of refusals.
+    ``tuner.feasibility`` holds counts of refusals. A search that ends early because the tuner's own oracle proposes
+    nothing that fits warns of it, and ``tuner.oracle.stopped_because`` says why.
 
     Raises:
         BudgetError: from ``search``, if no network of the space fits.
@@ -31,8 +34,10 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.feasibility = Feasibility(lambda values: _operators(self, values), budget)
+            self.feasibility = Feasibility(lambda values: operators_of(self, values), budget)
             self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
+            if hasattr(self.oracle, "costs"):
+                self.oracle.costs = self.feasibility.cost
             self._unbuildable: dict[Any, Exception] = {}
 
         def _accepts(self, values: Mapping[str, Any], trial: int) -> bool:
@@ -49,14 +54,28 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
 
         def on_search_end(self) -> None:
             super().on_search_end()
+            reason = getattr(self.oracle, "stopped_because", None)
             if not self.oracle.trials:
-                raise self.feasibility.none_fits() from next(iter(self._unbuildable.values()), None)
+                cause = next(iter(self._unbuildable.values()), None)
+                raise self.feasibility.none_fits() from cause or (BudgetError(reason) if reason else None)
+            if reason:
+                warnings.warn(reason, stacklevel=2)
+
+        def save(self) -> None:
+            """Save as KerasTuner does, but rename the file into place."""
+            path = self._get_tuner_fname()
+            if "://" in path:
+                super().save()
+            elif not self._is_worker():
+                self.oracle.save()
+                write_json(path, self.get_state())
 
     Budgeted.__name__ = Budgeted.__qualname__ = f"Budgeted{tuner_class.__name__}"
     return Budgeted
 
 
-def _operators(tuner: Any, values: Mapping[str, Any]) -> Any:
+def operators_of(tuner: Any, values: Mapping[str, Any]) -> Any:
+    """List the operators of the folded network that a tuner's hypermodel builds from ``values``."""
     from edgeml.folding import fold_batch_norm
     from edgeml.keras_operators import as_if_trained, keras_operators
 

@@ -1,0 +1,74 @@
+"""How an oracle refuses: it draws again. ``Redraw`` for oracles that draw at random, ``CallAgain`` for any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Accepts = Callable[[Mapping[str, Any], int], bool]
+TRIES = 3_000  # draws (a fifth of a millisecond each, and the judgement) before the space counts as dry
+CALLS = 1_000  # proposals of a user's own oracle refused in a row before the search stops
+
+
+class Redraw:
+    """Draw until a feasible, unseen point is found. The bases are KerasTuner's; only used in front of an oracle."""
+
+    accepts: Accepts
+    trials: dict[str, Any]
+    hyperparameters: Any
+    seed: int
+    _seed_state: int
+
+    def _random_values(self) -> dict[str, Any] | None:
+        return next(self._feasible(), None)
+
+    def _feasible(self) -> Iterator[dict[str, Any]]:
+        """Yield what may be a trial among ``TRIES`` draws and the default."""
+        for number in range(TRIES + 1):
+            values = self._drawn() if number < TRIES else self._default()
+            if self._admits(values):
+                yield values
+
+    def _admits(self, values: dict[str, Any]) -> bool:
+        return not self._duplicate(values) and self.accepts(values, len(self.trials))  # type: ignore[attr-defined]
+
+    def _default(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for entry in active(self.hyperparameters.space, values):
+            values[entry.name] = entry.default
+        return values
+
+    def _drawn(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for entry in active(self.hyperparameters.space, values):
+            # KerasTuner 1.4.8 samples by seed + number of draws: the streams of near seeds run into each other.
+            values[entry.name] = entry.random_sample((self.seed << 32) + self._seed_state)
+            self._seed_state += 1
+        return values
+
+
+class CallAgain:
+    """Refuse what a user's own oracle proposes, and ask it again."""
+
+    accepts: Accepts
+    trials: dict[str, Any]
+    stopped_because: str | None = None
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Return the first proposal that is accepted, or the oracle's own word that there is none."""
+        for _ in range(CALLS):
+            response: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
+            if response["status"] != "RUNNING" or self.accepts(response["values"] or {}, len(self.trials)):
+                return response
+        self.stopped_because = (
+            f"{type(self).__name__}: {CALLS:,} proposals in a row for trial {trial_id} were over budget or could not be"
+            " built; one that fits is required. Raise the budget, or let populate_space draw anew at each call."
+        )
+        return {"status": "STOPPED", "values": None}
+
+
+def active(space: list[Any], values: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the entries whose conditions ``values`` meets, which the caller fills in as it goes."""
+    for entry in space:
+        if all(condition.is_active(values) for condition in entry.conditions):
+            yield entry

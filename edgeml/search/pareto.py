@@ -1,0 +1,34 @@
+"""The Pareto front of a search: the candidates that no other one beats in every objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeml.search.oracles import OBJECTIVES
+from edgeml.search.runner import Candidate
+
+MAXIMISED = "val_accuracy"
+
+
+def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OBJECTIVES) -> list[Candidate]:
+    """Return the completed candidates that no other one dominates, the most accurate first.
+
+    One dominates another if it is as good in every objective and better in one; of equals all stay. ``val_accuracy`` is
+    maximised, fields of ``Cost`` are minimised.
+    """
+    completed = [candidate for candidate in candidates if candidate.status == "completed"]
+    losses = np.array([_losses(candidate, objectives) for candidate in completed]).reshape(len(completed), -1)
+    front = [
+        candidate
+        for candidate, own in zip(completed, losses, strict=True)
+        if not np.any(np.all(losses <= own, axis=1) & np.any(losses < own, axis=1))
+    ]
+    return sorted(front, key=lambda candidate: _losses(candidate, (MAXIMISED, *objectives)))
+
+
+def _losses(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
+    return tuple(
+        -candidate.metrics[name] if name == MAXIMISED else float(getattr(candidate.cost, name)) for name in objectives
+    )
