@@ -82,10 +82,10 @@ class Processes:
                 child.begun = time.monotonic()
             elif message["event"] == "epoch":
                 on_epoch(job, message["number"], message["metrics"])
-            elif message["event"] == "refused":
-                raise getattr(errors, message["kind"])(message["message"])
             else:
                 self._rest(child)
+                if message["event"] == "refused":
+                    raise getattr(errors, message["kind"])(message["message"])
                 return job, Outcome.from_json(message["outcome"])
         return None
 

@@ -59,9 +59,13 @@ def _receive(lines: IO[str], jobs: queue.Queue[str]) -> None:
 
 
 def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
-    import keras  # noqa: F401  (the first seconds of this process; a trial's time does not begin before)
-
     from edgeml import run_folder
+
+    files = run_folder.read(root)
+    splits = files.splits()
+
+    import keras  # noqa: F401  (takes ten seconds; a trial's time does not begin before)
+
     from edgeml.errors import EdgemlError
     from edgeml.records import to_json
     from edgeml.search import space, trial
@@ -70,8 +74,6 @@ def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
     def send(event: str, **more: Any) -> None:
         out.write(json.dumps({"event": event, **more}) + "\n")
 
-    files = run_folder.read(root)
-    splits = files.splits()
     networks = space.of_run(files, splits)
     while True:
         job = Job.from_json(json.loads(jobs.get()))
