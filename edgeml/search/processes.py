@@ -39,7 +39,7 @@ class Processes:
     def __init__(
         self, root: Path, *, workers: int = 1, memory_limit_mb: float | None = None, grown_mb: float | None = None
     ) -> None:
-        self.workers, self._root, self._memory_limit_mb = workers, root, memory_limit_mb
+        self.workers, self._root, self._memory_limit_mb = workers, root.resolve(), memory_limit_mb
         self._grown_mb = grown_mb or (GROWN_SHARE * memory_limit_mb if memory_limit_mb else GROWN_MB)
         self._idle: list[_Child] = []
         self._busy: list[_Child] = []
