@@ -27,7 +27,7 @@ _PUBLIC = {
     "benchmark": "edgeml.benchmarking",
 }
 
-__all__ = [*_PUBLIC, "tuners"]
+__all__ = [*_PUBLIC, "tuners"]  # noqa: PLE0604  (the keys are strings)
 
 
 def __getattr__(name: str) -> Any:

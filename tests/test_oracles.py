@@ -1,11 +1,15 @@
 """What every oracle must keep, on a pure function: nothing is trained."""
 
+import importlib.machinery
+import importlib.util
 from collections import Counter
+from pathlib import Path
 
 import keras_tuner as kt
 import pytest
 
 from edgeml import recipe
+from edgeml.records import Cost
 from edgeml.search import oracles
 from edgeml.search.oracles import grid
 
@@ -24,7 +28,7 @@ def small_space():
 
 
 def cost(values):
-    return values["a"] + values["b"] + values["c"]
+    return sum(values.get(name, 0) for name in "abc")
 
 
 def fits(values, trial):
@@ -40,10 +44,20 @@ class Drive:
 
     def __init__(self, folder, name, accepts=fits, space=small_space, trials=18, epochs=9, seed=1):
         self.oracle = oracles.create(
-            name, accepts=accepts, hyperparameters=space(), max_trials=trials, epochs=epochs, seed=seed
-        )
+            name, accepts=accepts, hyperparameters=space(), max_trials=trials, epochs=epochs, seed=seed,
+            costs=lambda values: Cost(params=cost(values), macs=cost(values) ** 2),
+        )  # fmt: skip
         self.oracle._set_project_dir(folder, "oracle")
         self.proposals = []
+
+    def asked(self):
+        """Ask and tell a number that has nothing to do with the values."""
+        while (trial := self.oracle.create_trial("worker")).status == "RUNNING":
+            self.proposals.append(dict(trial.hyperparameters.values))
+            self.oracle.update_trial(trial.trial_id, {"val_accuracy": 1 / len(self.proposals)})
+            trial.status = "COMPLETED"
+            self.oracle.end_trial(trial)
+        return self.proposals
 
     def run(self, count=10_000, failing=lambda number: False):
         while len(self.proposals) < count:
@@ -153,12 +167,13 @@ def test_a_promoted_trial_is_its_parent_with_more_epochs(tmp_path):
         assert values["tuner/initial_epoch"] == parent["tuner/epochs"] < values["tuner/epochs"]
 
 
-def test_bayesian_learns_within_the_trials_it_has(tmp_path):
+@pytest.mark.parametrize(("name", "better_by"), [("bayesian", 0.05), ("tpe", 0.03)])
+def test_an_oracle_that_learns_does_so_within_the_trials_it_has(name, better_by, tmp_path):
     def later(name):
         scores = [score(values) for values in Drive(tmp_path / name, name, trials=24, seed=2).run()]
         return sum(scores[12:]) / 12
 
-    assert later("bayesian") > later("random") + 0.05
+    assert later(name) > later("random") + better_by
 
 
 def test_two_thirds_of_a_bayesian_search_are_not_random(tmp_path):
@@ -183,3 +198,123 @@ def test_each_trial_is_judged_by_its_own_number(name, tmp_path):
     own = [cost(v) for n, v in enumerate(proposals) if n % 2 and "tuner/trial_id" not in v]
     assert own
     assert max(own) <= 5 < max(map(cost, proposals))
+
+
+def test_the_files_are_the_oracles_of_a_recipe():
+    files = {path.stem for path in Path(oracles.__file__).parent.glob("*.py") if not path.stem.startswith("_")}
+    assert files == set(oracles.NAMES) == set(recipe.ORACLES)
+    assert {*recipe.SEVERAL} < files
+
+
+def front(proposals):
+    """The undominated (score, cost) pairs."""
+    points = {(score(values), cost(values)) for values in proposals}
+    return {(s, c) for s, c in points if not any(a >= s and b <= c and (a, b) != (s, c) for a, b in points)}
+
+
+def hypervolume(proposals):
+    volume, best = 0.0, 0.0
+    for value, price in sorted(front(proposals), key=lambda pair: pair[1]):
+        volume, best = volume + (value - best) * (BUDGET + 1 - price), value
+    return volume
+
+
+def test_nsga2_finds_more_of_the_front_than_chance(tmp_path):
+    def mean(name):
+        return sum(hypervolume(Drive(tmp_path / f"{name}{s}", name, trials=60, seed=s).run()) for s in range(3)) / 3
+
+    assert mean("nsga2") > mean("random")
+
+
+def test_the_population_of_nsga2_suits_the_search(tmp_path):
+    def population(trials):
+        return Drive(tmp_path, "nsga2", trials=trials).oracle.population
+
+    assert [population(trials) for trials in (10, 40, 100, 100_000)] == [6, 6, 10, 50]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_trials_may_run_at_once(name, tmp_path):
+    oracle = Drive(tmp_path, name).oracle
+    proposals = []
+    for _ in range(6):
+        pair = [oracle.create_trial(worker) for worker in "ab"]
+        assert [trial.status for trial in pair] == ["RUNNING", "RUNNING"]
+        for trial in reversed(pair):
+            proposals.append(dict(trial.hyperparameters.values))
+            oracle.update_trial(trial.trial_id, {"val_accuracy": score(proposals[-1])})
+            trial.status = "COMPLETED"
+            oracle.end_trial(trial)
+    assert len(set(fresh(proposals))) == len(fresh(proposals))
+
+
+def every_kind():
+    hp = kt.HyperParameters()
+    hp.Fixed("fixed", 3)
+    hp.Boolean("flag")
+    hp.Int("steps", 0, 12, step=4)
+    hp.Int("power", 1, 64, step=2, sampling="log")
+    hp.Int("units", 1, 999, sampling="log")
+    hp.Float("rate", 1e-4, 1e-1, sampling="log")
+    hp.Float("quarters", 0, 1, step=0.25)
+    hp.Float("reverse", 1, 2, sampling="reverse_log")
+    hp.Choice("word", ["x", "y"])
+    with hp.conditional_scope("word", ["y"]):
+        hp.Choice("twice", [1.0, 2.0])
+    with hp.conditional_scope("word", ["x"]):
+        hp.Choice("twice", ["one", "two", "three"])
+    return hp
+
+
+def test_what_optuna_is_told_comes_back_as_it_was(tmp_path):
+    from edgeml.search.oracles import _optuna_study
+
+    oracle = Drive(tmp_path, "tpe", accepts=lambda v, t: True, space=every_kind, trials=40)
+    oracle.asked()
+    for trial in oracle.oracle.trials.values():
+        told = oracle.oracle._as_told(trial)
+        study = _optuna_study.study(_optuna_study.optuna.samplers.RandomSampler(), [], 1)
+        study.enqueue_trial(told.params)
+        asked = study.ask()
+        values = trial.hyperparameters.values
+        named = {name: entry for _, name, entry in _optuna_study.named(every_kind().space)}
+        assert {named[name].name for name in told.params} == set(values) - {"fixed"}
+        for name in told.params:
+            expected = values[named[name].name]
+            found = _optuna_study.suggest(asked, name, named[name])
+            assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
+
+
+@pytest.mark.parametrize("name", ["bayesian", "tpe", "nsga2"])
+def test_every_kind_of_entry_can_be_proposed(name, tmp_path):
+    proposals = Drive(tmp_path, name, accepts=lambda v, t: True, space=every_kind, trials=30).asked()
+    assert len(proposals) == 30
+    # KerasTuner 1.4.8 drops a value whose name an idle entry bears, too: "twice" is lost where the word is y
+    assert {v["twice"] for v in proposals if v["word"] == "x"} <= {"one", "two", "three"}
+    assert {v["word"] for v in proposals} == {"x", "y"}
+    assert all(v["fixed"] == 3 and 1 <= v["units"] <= 999 and v["quarters"] * 4 % 1 == 0 for v in proposals)
+
+
+def test_a_state_that_is_not_written_whole_is_not_written(tmp_path):
+    oracle = Drive(tmp_path, "random").oracle
+    oracle.save()
+    before = Path(oracle._get_oracle_fname()).read_text()
+    oracle.get_state = lambda: {"trials": object()}  # what json refuses half-way
+    with pytest.raises(TypeError):
+        oracle.save()
+    assert Path(oracle._get_oracle_fname()).read_text() == before
+
+
+LIMITS = {"random": (5_000, 0.05), "nsga2": (5_000, 0.05), "tpe": (5_000, 0.2), "bayesian": (500, 1.0)}  # told, seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_proposal_takes_no_longer_than_it_may(name, tmp_path):
+    path = Path(__file__).parents[1] / "tools" / "proposal_time"
+    loader = importlib.machinery.SourceFileLoader("proposal_time", str(path))
+    tool = importlib.util.module_from_spec(importlib.util.spec_from_loader("proposal_time", loader))
+    loader.exec_module(tool)
+    told, seconds = LIMITS[name]
+    row = tool.measure(name, [told], proposals=15, params=30_000, folder=tmp_path)[told]
+    assert min(row["ask"], row["busy"]) <= seconds  # processor time: others may use this machine

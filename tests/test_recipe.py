@@ -242,7 +242,7 @@ def test_messages_in_full() -> None:
         "r.yaml:1: 'schema_version' is missing; 1 is required (version of this format). Add a line 'schema_version: …'."
     )
     assert refusal(SMALLEST + "search: {oracle: hyperbnd}") == (
-        "r.yaml:4: search.oracle: got text 'hyperbnd'; random, grid, bayesian or hyperband is allowed "
+        "r.yaml:4: search.oracle: got text 'hyperbnd'; random, grid, bayesian, hyperband, tpe or nsga2 is allowed "
         "(who proposes the next network). Did you mean 'hyperband'?"
     )
 
@@ -664,3 +664,32 @@ def test_importing_it_imports_nothing_heavy() -> None:
     code = "import edgeml.recipe_file, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.intersection(done.stdout.split()) == set()
+
+
+def test_several_objectives_are_for_an_oracle_that_takes_them() -> None:
+    def objectives(text: str) -> Any:
+        return recipe_file.parse(SMALLEST + f"search: {{{text}}}", "r.yaml").search.objectives
+
+    assert objectives("oracle: nsga2") is None
+    assert objectives("oracle: nsga2, objectives: [val_accuracy, params, macs]") == ("val_accuracy", "params", "macs")
+    assert objectives("oracle: tpe, objectives: val_accuracy") == ("val_accuracy",)
+    assert refusal(SMALLEST + "search: {oracle: tpe, objectives: [val_accuracy, macs]}") == (
+        "r.yaml:4: search.objectives: got 2 for the oracle tpe; several are allowed for nsga2. Write 'oracle: nsga2', or"
+        " leave this key out."
+    )
+    assert refusal(SMALLEST + "search: {oracle: nsga2, objectives: [macs]}") == (
+        "r.yaml:4: search.objectives: got macs; a list with val_accuracy is allowed. Add val_accuracy: a cost alone is"
+        " least for the smallest network."
+    )
+    assert "Did you mean 'macs'?" in refusal(SMALLEST + "search: {oracle: nsga2, objectives: [val_accuracy, mac]}")
+
+
+def test_the_schema_knows_the_objectives(judge: jsonschema.Draft202012Validator) -> None:
+    def valid(objectives: Any) -> bool:
+        search = {"oracle": "nsga2", "objectives": objectives}
+        return bool(judge.is_valid({"schema_version": 1, "name": "x", "data": {"source": "digits"}, "search": search}))
+
+    assert valid(["val_accuracy", "macs"])
+    assert valid("val_accuracy")
+    assert not valid(["val_accuracy", "latency"])
+    assert not valid([])

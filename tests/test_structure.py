@@ -18,7 +18,7 @@ ALONE = "bundled/"  # scripts that are copied into bundles and run without edgem
 
 # Each heavy library has few doors; a door that ends in "/" is a folder.
 DOORS = {
-    "keras_tuner": ("search/",),
+    "keras_tuner": ("search/", "tuners.py"),
     "optuna": ("search/",),
     "tensorflow": ("targets/",),
     "tf2onnx": ("targets/onnx.py", "targets/_onnx_"),
@@ -45,7 +45,7 @@ LAYERS = (
     ("run_folder", "data", "search_spaces", "folding", "runtimes", "keras_operators"),
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing"),
     ("search", "exporting"),
-    ("evaluation", "pipeline", "bundled"),
+    ("evaluation", "pipeline", "bundled", "tuners"),
     ("bundle", "report", "assembly"),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
@@ -53,11 +53,12 @@ LAYERS = (
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-PLUGIN_FOLDERS = ("data", "search_spaces", "runtimes", "targets")
+PLUGIN_FOLDERS = ("data", "search_spaces", "runtimes", "targets", "search/oracles")
 HEAVY = (
     "tensorflow",
     "keras",
     "keras_tuner",
+    "optuna",
     "onnx",
     "onnxruntime",
     "ai_edge_litert",
@@ -132,7 +133,8 @@ def test_plugins_do_not_import_each_other(folder: str) -> None:
     for path in sorted((PACKAGE / folder).glob("*.py")):
         for name in imported(path):
             parts = name.split(".")
-            if parts[:2] == ["edgeml", folder] and len(parts) > 2 and not parts[2].startswith("_"):
+            here = ["edgeml", *folder.split("/")]
+            if parts[: len(here)] == here and len(parts) > len(here) and not parts[len(here)].startswith("_"):
                 found.append(f"{path.name} imports {name}")
     assert not found
 

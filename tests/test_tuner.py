@@ -59,7 +59,7 @@ def test_no_trial_over_budget_none_that_cannot_be_built_none_failed(searched):
     assert type(searched).__name__ == "BudgetedRandomSearch"
 
 
-@pytest.mark.parametrize("tuner_class", [kt.BayesianOptimization, kt.Hyperband])
+@pytest.mark.parametrize("tuner_class", [kt.BayesianOptimization, kt.Hyperband, edgeml.tuners.TPE, edgeml.tuners.NSGA2])
 def test_other_tuners_keep_it_too(tuner_class, tmp_path):
     size = {"max_epochs": 3} if tuner_class is kt.Hyperband else {"max_trials": 4}
     if tuner_class is kt.BayesianOptimization:
@@ -121,3 +121,130 @@ def test_several_without_blend_and_a_tuner_that_has_not_searched_are_refused(sea
     with pytest.raises(UsageError, match="no trial of this tuner completed"):
         edgeml.export_best(tuner_of(kt.RandomSearch, tmp_path / "t", 300, max_trials=1), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def growing(hp):
+    """Hyper-parameters are discovered while building: no condition says that a layer may be missing."""
+    x = inputs = keras.Input((6, 6, 1))
+    for number in range(hp.Int("layers", 1, 3)):
+        x = L.Conv2D(hp.Int(f"width_{number}", 4, 32, step=4), 3, padding="same", activation="relu")(x)
+    outputs = L.Softmax()(L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    model = keras.Model(inputs, outputs)
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def fake(tuner_class):
+    """Return the tuner without training: a trial is told a number at once."""
+
+    class Fake(tuner_class):
+        def run_trial(self, trial, *args, **kwargs):
+            self.hypermodel.build(trial.hyperparameters)
+            return {"val_accuracy": 1 - sum(v for v in trial.hyperparameters.values.values()) / 1_000}
+
+    return Fake
+
+
+@pytest.mark.parametrize("name", ["TPE", "NSGA2"])
+def test_a_space_that_is_discovered_while_building(name, tmp_path):
+    tuner_class = fake(getattr(edgeml.tuners, name))
+    tuner = tuner_of(tuner_class, tmp_path, 4_000, growing, max_trials=16)
+    tuner.search()
+    trials = tuner.oracle.trials.values()
+    assert [trial.status for trial in trials] == 16 * ["COMPLETED"]
+    assert {entry.name for entry in tuner.oracle.get_space().space} >= {"layers", "width_0", "width_1"}
+    assert all(edgeml.cost(growing(trial.hyperparameters)).params <= 4_000 for trial in trials)
+    assert len({tuple(sorted(trial.hyperparameters.values.items())) for trial in trials}) == 16
+
+
+@pytest.mark.parametrize("name", ["TPE", "NSGA2"])
+def test_a_reopened_search_goes_on_as_if_it_had_not_stopped(name, tmp_path):
+    class Cut(fake(getattr(edgeml.tuners, name))):
+        last = 10_000
+
+        def run_trial(self, trial, *args, **kwargs):
+            if int(trial.trial_id) == self.last:
+                raise KeyboardInterrupt
+            return super().run_trial(trial)
+
+    def opened(folder):
+        return tuner_of(Cut, folder, 10_000, max_trials=12, overwrite=False)
+
+    whole = opened(tmp_path / "whole")
+    whole.search()
+    first = opened(tmp_path / "cut")
+    first.last = 7
+    with pytest.raises(KeyboardInterrupt):
+        first.search()
+    second = opened(tmp_path / "cut")
+    second.search()
+    values = [{n: t.hyperparameters.values for n, t in tuner.oracle.trials.items()} for tuner in (whole, second)]
+    assert len(values[0]) == 12
+    assert values[0] == values[1]
+
+
+def test_nsga2_without_a_budget_counts_what_a_network_costs(tmp_path):
+    tuner = fake(edgeml.tuners.NSGA2)(
+        build, objective="val_accuracy", max_trials=3, seed=1, minimised=("params",), directory=tmp_path
+    )
+    tuner.search()
+    for trial in tuner.oracle.trials.values():
+        assert tuner.oracle._losses(trial) == [-trial.score, params(trial.hyperparameters)]
+
+
+class Stubborn(kt.Oracle):
+    """Somebody's own oracle, with no idea of a budget: widths in turn, or always the same."""
+
+    widths = (32, 4, 8, 28, 12)
+
+    def populate_space(self, trial_id):
+        self.asked = getattr(self, "asked", -1) + 1
+        if self.asked >= 3 * len(self.widths):
+            return {"status": "STOPPED", "values": None}
+        return {"status": "RUNNING", "values": {"width": self.widths[self.asked % len(self.widths)], "kernel": 3}}
+
+
+class Endless(Stubborn):
+    def populate_space(self, trial_id):
+        return {"status": "RUNNING", "values": {"width": 4 if not self.trials else 32, "kernel": 3}}
+
+
+class Hopeless(Stubborn):
+    def populate_space(self, trial_id):
+        return {"status": "RUNNING", "values": {"width": 32, "kernel": 3}}
+
+
+class Hidden(kt.oracles.RandomSearchOracle):
+    """A subclass of KerasTuner's that draws in its own way: KerasTuner's way of refusing does not reach it."""
+
+    def populate_space(self, trial_id):
+        return Stubborn.populate_space(self, trial_id)
+
+    widths = Stubborn.widths
+
+
+def own(oracle_class, folder, trials):
+    oracle = oracle_class(objective=kt.Objective("val_accuracy", "max"), max_trials=trials)
+    return edgeml.budgeted(fake(kt.Tuner), edgeml.Budget(params=200))(
+        oracle=oracle, hypermodel=build, directory=folder, project_name="p"
+    )
+
+
+@pytest.mark.parametrize("oracle_class", [Stubborn, Hidden])
+def test_somebody_elses_oracle_is_asked_again(oracle_class, tmp_path):
+    tuner = own(oracle_class, tmp_path, 5)
+    tuner.search()
+    found = [trial.hyperparameters["width"] for trial in tuner.oracle.trials.values()]
+    assert found == [4, 8, 12, 4, 8]
+
+
+def test_somebody_elses_oracle_that_proposes_nothing_that_fits_is_stopped_with_the_reason(tmp_path):
+    tuner = own(Endless, tmp_path / "1", 5)
+    with pytest.warns(UserWarning, match=r"BudgetedEndless: 1,000 proposals in a row for trial 1 were over budget"):
+        tuner.search()
+    assert len(tuner.oracle.trials) == 1
+    tuner = own(Hopeless, tmp_path / "2", 5)
+    with pytest.raises(BudgetError, match="no network of the space fits") as caught:
+        tuner.search()
+    assert "1,000 proposals in a row" in str(caught.value.__cause__)

@@ -22,14 +22,17 @@ class _Told(optuna.trial.FrozenTrial):  # type: ignore[misc]
         return copy.copy(self)
 
 
-def told(space: Sequence[Any], values: Mapping[str, Any], losses: Sequence[float] | None) -> Any:
-    """Return hyper-parameters and their losses as Optuna keeps them; ``losses`` None: a trial that still runs."""
-    entries = {name: entry for name, entry in named(space) if entry.name in values}
+def told(space: Sequence[Any], genes: Mapping[int, Any], losses: Sequence[float] | None) -> Any:
+    """Return a trial as Optuna keeps it.
+
+    ``genes`` are values by the place of their entry in ``space``; ``losses`` None: a trial that still runs.
+    """
+    known = {name: (entry, genes[place]) for place, name, entry in named(space) if place in genes}
     state = optuna.trial.TrialState.RUNNING if losses is None else optuna.trial.TrialState.COMPLETE
     return _Told(
         number=-1, trial_id=-1, state=state, value=None, values=losses, datetime_start=None, datetime_complete=None,
-        params={name: _place(entry, values[entry.name]) for name, entry in entries.items()},
-        distributions={name: _distribution(entry) for name, entry in entries.items()},
+        params={name: _index(entry, value) for name, (entry, value) in known.items()},
+        distributions={name: _distribution(entry) for name, (entry, _) in known.items()},
         user_attrs={}, system_attrs={}, intermediate_values={},
     )  # fmt: skip
 
@@ -58,8 +61,8 @@ def nsga2(**options: Any) -> Any:
 
 
 def refuse(asked_of: Any, asked: Any) -> None:
-    """Tell a study that a proposal never became a trial: no sampler learns from it."""
-    asked_of.tell(asked, state=optuna.trial.TrialState.FAIL)
+    """Tell a study that a proposal never became a trial; TPE counts it among those that are not good."""
+    asked_of.tell(asked, state=optuna.trial.TrialState.PRUNED)
 
 
 def suggest(asked: Any, name: str, entry: Any) -> Any:
@@ -74,9 +77,9 @@ def suggest(asked: Any, name: str, entry: Any) -> Any:
     return entry.prob_to_value((place + 0.5) / count)
 
 
-def named(space: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Pair the entries that vary with a name for Optuna: KerasTuner allows one name twice, under different conditions."""
-    return [(f"{place}:{entry.name}", entry) for place, entry in enumerate(space) if varies(entry)]
+def named(space: Sequence[Any]) -> list[tuple[int, str, Any]]:
+    """List the entries that vary: place, a name for Optuna (KerasTuner's may be given twice), entry."""
+    return [(place, f"{place}:{entry.name}", entry) for place, entry in enumerate(space) if varies(entry)]
 
 
 def varies(entry: Any) -> bool:
@@ -93,8 +96,8 @@ def _distribution(entry: Any) -> Any:
     return optuna.distributions.IntDistribution(0, count - 1)
 
 
-def _place(entry: Any, value: Any) -> float | int:
-    """Return where a value stands: its place among the values, or its share of the range where these are not counted."""
+def _index(entry: Any, value: Any) -> float | int:
+    """Return the place of a value among its entry's values, or its share of the range where these are not counted."""
     share, count = entry.value_to_prob(value), _count(entry)
     return min(max(share, 0.0), 1.0) if count is None else min(int(share * count), count - 1)
 

@@ -9,6 +9,8 @@ import json
 import os
 from typing import Any
 
+EACH = 100
+
 
 def write_json(path: str, state: Any) -> None:
     """Write beside ``path``, then rename: a process killed at any moment leaves the old file or the new one."""
@@ -21,8 +23,14 @@ def write_json(path: str, state: Any) -> None:
 class Atomic:
     """Goes in front of an oracle: its state and its trials are renamed into place."""
 
+    seldom = False  # where a ledger is the truth: the state grows with the trials, saved at each it costs their square
+    trials: dict[str, Any]
+
     def save(self) -> None:
-        """Save the oracle's state."""
+        """Save the oracle's state; ``seldom``: at every trial up to ``EACH``, then when a hundredth was added."""
+        count = len(self.trials)
+        if self.seldom and count > EACH and count % (count // EACH):
+            return
         path: str = self._get_oracle_fname()  # type: ignore[attr-defined]
         if "://" in path:  # a bucket: no renaming there, and none needed
             super().save()  # type: ignore[misc]

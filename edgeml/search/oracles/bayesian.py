@@ -1,8 +1,8 @@
 """``bayesian``: KerasTuner's Gaussian process and its lower confidence bound, over feasible, unseen points.
 
 KerasTuner optimises the bound over the whole space and rounds the optimum, to a point that may be over budget or known.
-Here ``POOL`` points are drawn and judged in the order of their bound, until one is accepted: the minimum over the feasible
-ones of the pool, for the price of few judgements.
+Here ``POOL`` points are drawn and judged in the order of their bound, until one is accepted: the minimum over the
+feasible ones of the pool, for the price of few judgements.
 
 A fit costs the cube of the trials told: it takes at most ``BEST`` + ``OTHERS`` of them, and the kernel's length scale
 comes from the best and others of these, ``SCALED_ON`` in all.
@@ -21,11 +21,11 @@ import numpy as np
 from edgeml.search.oracles import _history
 from edgeml.search.oracles._refusing import Redraw
 
-POOL = 1_000  # points drawn, about 300 of them feasible where three in ten are
+POOL = 600  # points drawn, about 200 of them feasible where three in ten are
 RANDOM_SHARE = 1 / 3  # of a search's trials; KerasTuner's 3 per hyper-parameter would be all of most searches
 BEST, OTHERS = 250, 250  # told trials that the process is fitted on: the best, and a seeded draw from the others
 SCALED_ON = 100  # of these, half best and half drawn, the length scale is found
-RESTARTS = 5  # of that search, for one number; KerasTuner's 20 take 8 to 15 s at 500 trials
+RESTARTS = 3  # of that search, for one number; KerasTuner's 20 take 8 to 15 s at 500 trials
 
 
 def oracle_class() -> Any:
@@ -89,6 +89,11 @@ class Refusing(Redraw):
         return np.concatenate([x, running]), np.concatenate([y, mean + deviation])
 
     def _vectors(self, points: Sequence[dict[str, Any]]) -> np.ndarray:
-        """Return points as KerasTuner's process sees them: each hyper-parameter in [0, 1], idle ones at their default."""
+        """Return points as KerasTuner's process sees them: each entry in [0, 1], idle ones at their default."""
         entries = self._nonfixed_space()  # type: ignore[attr-defined]
-        return np.array([[h.value_to_prob(values.get(h.name, h.default)) for h in entries] for values in points])
+        return np.array([[h.value_to_prob(_value(h, values)) for h in entries] for values in points])
+
+
+def _value(entry: Any, values: dict[str, Any]) -> Any:
+    known = entry.name in values and all(condition.is_active(values) for condition in entry.conditions)
+    return values[entry.name] if known else entry.default

@@ -1,8 +1,8 @@
 """``nsga2``: a genetic search for several objectives at once, as Optuna implements it; the result is a Pareto front.
 
-Source: Deb et al. 2002, doi 10.1109/4235.996017. Of the generations before, a proposal needs the parents alone: the best
-``population`` of the last generation and of its parents. Hyper-parameters that are idle in a parent are drawn for it, so
-that a child may inherit any entry from either parent whatever their conditions.
+Source: Deb et al. 2002, doi 10.1109/4235.996017. Of the generations before, a proposal needs the parents alone: the
+best ``population`` of the last generation and of its parents. Hyper-parameters that are idle in a parent are drawn for
+it, so that a child may inherit any entry from either parent whatever their conditions.
 
 What a trial costs is an objective that needs no training: ``costs`` gives it for hyper-parameters.
 """
@@ -78,7 +78,7 @@ class NSGA2Oracle(_sampled.SampledOracle):
         from edgeml.search.oracles import _optuna_study
 
         sampler = _optuna_study.nsga2(seed=self._proposal_seed(), population_size=self.population)
-        members = [self._as_told(trial, self._losses(trial)) for trial in trials]
+        members = [self._as_told(trial) for trial in trials]
         for member in members:
             member.system_attrs = {sampler._get_generation_key(): 0}
         return _optuna_study.study(sampler, members, objectives=self._count()), sampler
@@ -98,11 +98,11 @@ class NSGA2Oracle(_sampled.SampledOracle):
         cost = self.costs(trial.hyperparameters.values) if self.costs else None
         return [*measured, *(float(getattr(cost, name)) for name in self.minimised if cost)]
 
-    def _genome(self, trial: Any) -> dict[str, Any]:
+    def _genome(self, trial: Any) -> dict[int, Any]:
         """Fill what is idle in a trial with a draw that depends on the trial alone."""
-        values = dict(trial.hyperparameters.values)
+        genes = super()._genome(trial)
         for place, entry in enumerate(self.hyperparameters.space):
-            if entry.name not in values:
+            if place not in genes:
                 draw = np.random.SeedSequence([self.seed, int(trial.trial_id), place]).generate_state(1)[0]
-                values[entry.name] = entry.random_sample(int(draw))
-        return values
+                genes[place] = entry.random_sample(int(draw))
+        return genes

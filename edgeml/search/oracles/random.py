@@ -1,4 +1,4 @@
-"""``random``: every hyper-parameter drawn on its own. KerasTuner's; nothing to tune, hard to beat in many dimensions."""
+"""``random``: every hyper-parameter drawn on its own. KerasTuner's; it learns nothing and never goes astray."""
 
 from __future__ import annotations
 

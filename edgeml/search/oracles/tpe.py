@@ -1,8 +1,8 @@
 """``tpe``: the tree-structured Parzen estimator that Hyperopt made known, as Optuna implements it.
 
-Source: Bergstra et al. 2011 (NIPS 24); the joint estimator per group of entries that are active together: Falkner et al.
-2018, arXiv 1807.01774. The good trials are Optuna's tenth of all, 25 at most. Past ``BEST`` + ``OTHERS`` told trials the
-estimator of the others is made from a seeded draw of them: the good ones are the same as with all.
+Source: Bergstra et al. 2011 (NIPS 24); the joint estimator per group of entries that are active together: Falkner et
+al. 2018, arXiv 1807.01774. The good trials are Optuna's tenth of all, 25 at most. Past ``BEST`` + ``OTHERS`` told
+trials the estimator of the others is made from a seeded draw of them: the good ones are the same as with all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,5 @@ class TPEOracle(_sampled.SampledOracle):
             constant_liar=bool(self.ongoing_trials),
         )  # fmt: skip
         chosen = _history.subset(self, _history.completed(self), best=BEST, others=OTHERS)
-        losses = _history.losses(self, chosen)
-        trials = [self._as_told(trial, [float(loss)]) for trial, loss in zip(chosen, losses, strict=True)]
-        trials += [self._as_told(trial, None) for trial in self.ongoing_trials.values()]
+        trials = [self._as_told(trial) for trial in (*chosen, *self.ongoing_trials.values())]
         return _optuna_study.study(sampler, trials, objectives=1)

@@ -1,0 +1,45 @@
+"""The Pareto front of candidates."""
+
+from fractions import Fraction
+
+from edgeml.records import Cost
+from edgeml.search.pareto import pareto_front
+from edgeml.search.runner import Candidate
+
+
+def candidate(name, accuracy, macs, params=1, status="completed"):
+    metrics = {} if accuracy is None else {"val_accuracy": accuracy}
+    return Candidate(
+        id=name,
+        space="s",
+        share=Fraction(1),
+        hyperparameters={},
+        cost=Cost(params, macs),
+        status=status,
+        metrics=metrics,
+    )
+
+
+def names(*candidates, **options):
+    return [one.id for one in pareto_front(candidates, **options)]
+
+
+def test_who_is_beaten_in_all_objectives_is_not_on_the_front():
+    assert names(candidate("a", 0.9, 100), candidate("b", 0.95, 200), candidate("c", 0.85, 150)) == ["b", "a"]
+
+
+def test_as_good_in_one_and_worse_in_the_other_is_beaten_equals_stay():
+    assert names(candidate("a", 0.9, 100), candidate("b", 0.9, 101), candidate("c", 0.9, 100)) == ["a", "c"]
+
+
+def test_only_completed_trials_count():
+    broken = candidate("f", None, 1, status="failed"), candidate("d", 0.99, 1, status="diverged")
+    assert names(candidate("a", 0.9, 100), *broken) == ["a"]
+    assert names(*broken) == names() == []
+
+
+def test_other_objectives_give_another_front():
+    pair = candidate("a", 0.9, 100, params=7), candidate("b", 0.95, 90, params=8)
+    assert names(*pair) == ["b"]
+    assert names(*pair, objectives=("val_accuracy", "params")) == ["b", "a"]
+    assert names(*pair, objectives=("val_accuracy",)) == ["b"]
