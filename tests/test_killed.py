@@ -76,6 +76,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_if_it_was_not(tmp_path,
     assert len(essence(places[0])) == 2 + kills // 5
 
 
+@pytest.mark.slow
 def test_two_workers_and_a_network_that_kills_its_process(monkeypatch, tmp_path):
     source = SMALL_SPACE.replace("[8, 16]", "[8, 16, 24, 32, 40]").replace(
         "    return network(hp, input_shape, num_classes).keras()",

@@ -674,8 +674,8 @@ def test_several_objectives_are_for_an_oracle_that_takes_them() -> None:
     assert objectives("oracle: nsga2, objectives: [val_accuracy, params, macs]") == ("val_accuracy", "params", "macs")
     assert objectives("oracle: tpe, objectives: val_accuracy") == ("val_accuracy",)
     assert refusal(SMALLEST + "search: {oracle: tpe, objectives: [val_accuracy, macs]}") == (
-        "r.yaml:4: search.objectives: got 2 for the oracle tpe; several are allowed for nsga2. Write 'oracle: nsga2', or"
-        " leave this key out."
+        "r.yaml:4: search.objectives: got 2 for the oracle tpe; several are allowed for nsga2. Write 'oracle: nsga2',"
+        " or leave this key out."
     )
     assert refusal(SMALLEST + "search: {oracle: nsga2, objectives: [macs]}") == (
         "r.yaml:4: search.objectives: got macs; a list with val_accuracy is allowed. Add val_accuracy: a cost alone is"
