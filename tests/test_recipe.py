@@ -685,9 +685,10 @@ def test_several_objectives_are_for_an_oracle_that_takes_them() -> None:
 
 
 def test_the_schema_knows_the_objectives(judge: jsonschema.Draft202012Validator) -> None:
+    smallest = {"schema_version": 1, "name": "x", "data": {"source": "digits"}}
+
     def valid(objectives: Any) -> bool:
-        search = {"oracle": "nsga2", "objectives": objectives}
-        return bool(judge.is_valid({"schema_version": 1, "name": "x", "data": {"source": "digits"}, "search": search}))
+        return bool(judge.is_valid(smallest | {"search": {"objectives": objectives}}))
 
     assert valid(["val_accuracy", "macs"])
     assert valid("val_accuracy")

@@ -52,7 +52,9 @@ def small(monkeypatch, tmp_path):
         "[8, 16]", "[8, 16, 24, 32, 40]"))  # fmt: skip
 
 
-@pytest.mark.parametrize(("oracle", "epochs", "trials"), [("random", 2, 3), ("hyperband", 3, 4)])
+@pytest.mark.parametrize(
+    ("oracle", "epochs", "trials"), [("random", 2, 3), ("hyperband", 3, 4), ("tpe", 1, 4), ("nsga2", 1, 4)]
+)
 def test_a_search_cut_twice_ends_like_one_that_was_not(small, splits, tmp_path, oracle, epochs, trials):
     options = {"oracle": oracle, "epochs": epochs, "trials": trials}
     whole = search(begin(tmp_path / "whole", **options), splits)

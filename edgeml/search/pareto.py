@@ -19,7 +19,8 @@ def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OB
     maximised, fields of ``Cost`` are minimised.
     """
     completed = [candidate for candidate in candidates if candidate.status == "completed"]
-    losses = np.array([_losses(candidate, objectives) for candidate in completed]).reshape(len(completed), -1)
+    rows = [_losses(candidate, objectives) for candidate in completed]
+    losses = np.array(rows).reshape(len(completed), len(objectives))
     front = [
         candidate
         for candidate, own in zip(completed, losses, strict=True)

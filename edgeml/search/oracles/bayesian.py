@@ -58,11 +58,15 @@ class Refusing(Redraw):
         return {"status": "STOPPED" if values is None else "RUNNING", "values": values}
 
     def _best_of_pool(self, trials: Sequence[Any]) -> dict[str, Any] | None:
+        from threadpoolctl import threadpool_limits
+
         pool = [values for values in (self._drawn() for _ in range(POOL)) if not self._duplicate(values)]  # type: ignore[attr-defined]
         if not pool:
             return None
-        self._fit(trials)
-        mean, deviation = self.gpr.predict(self._vectors(pool), return_std=True)
+        # Threads slow matrices of a hundred rows down: a hundredfold where others use the machine, too.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._fit(trials)
+            mean, deviation = self.gpr.predict(self._vectors(pool), return_std=True)
         in_order = (pool[place] for place in np.argsort(mean - self.beta * deviation, kind="stable"))
         return next((values for values in in_order if self._admits(values)), None)
 
