@@ -24,6 +24,7 @@ from edgeml.search.processes import Processes
 from edgeml.search.runner import Candidate
 from edgeml.search.space import Space
 
+FORWARD_SHARE = 3  # a training step takes about as long as so many forward passes
 OnEvent = Callable[[Event], None]
 Seconds = dict[str, float]
 
@@ -102,7 +103,7 @@ def train_finalists(
     finalists = pick_finalists(candidates, run.recipe.train.finalists)
     trained = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
     about: dict[str, dict[str, Any]] = {
-        c.id: {"id": c.id, "number": n, "of": len(finalists), "epochs": _affordable_epochs(run, c, len(finalists))}
+        c.id: {"id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, len(finalists))}
         for n, c in enumerate(finalists, 1)
     }
     waiting = [c for c in finalists if c.id not in trained]
@@ -152,7 +153,7 @@ def _survivors(finalists: list[Candidate], failed: Mapping[str, Outcome]) -> lis
     return left
 
 
-def _affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> int:
+def affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> int:
     """Return how many epochs fit into the time limit, judged by what an epoch of this network took in the search."""
     config = run.recipe.train
     if config.time_limit_minutes is None:
@@ -163,11 +164,16 @@ def _affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> 
 
 
 def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
-    """Return what an epoch took in the search; the first one, which holds the tracing, counts only if it is alone."""
+    """Return what an epoch on all of train takes, judged by the search.
+
+    There the first epoch, which holds the tracing, counts only if it is alone.
+    """
     ends = [datetime.fromisoformat(e["time"]) for e in run.ledger.of("epoch") if e["trial"] == candidate.id]
-    if len(ends) < 2:
-        return candidate.seconds
-    return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+    seconds = candidate.seconds if len(ends) < 2 else (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+    arrays = run.splits()
+    samples, held_out = len(arrays["train"][0]), len(arrays["validation"][0]) / FORWARD_SHARE
+    seen = min(samples, run.recipe.search.train_samples or samples)
+    return seconds * (samples + held_out) / (seen + held_out)
 
 
 def load_finalist(run: RunFolder, candidate: Candidate) -> Any:

@@ -90,6 +90,9 @@ class Search:
     )  # fmt: skip
     workers: int = _rule(1, "networks trained at once on this machine, which share its cores", min=1, max=1024)
     epochs: int = _rule(6, "epochs per trial", min=1, max=10_000)
+    train_samples: int | None = _rule(
+        None, "training samples that a trial sees; all if left out. Finalists always see all", min=1
+    )
     batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
     seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
     member_share: tuple[Fraction, ...] = _rule(

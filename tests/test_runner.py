@@ -5,7 +5,7 @@ import pytest
 from foreign import SMALL_SPACE, install
 from sklearn.datasets import load_digits
 
-from edgeml import recipe_file, run_folder, scaling
+from edgeml import recipe_file, run_folder, scaling, train
 from edgeml.errors import BudgetError, IntegrityError, TrialsError
 from edgeml.search import runner
 from edgeml.search.engine import InProcess
@@ -154,3 +154,17 @@ def test_a_share_that_nothing_fits_does_not_end_the_search(small, splits, tmp_pa
     run = begin(tmp_path / "run", trials=2, params=2 * smallest)
     found = search(run, splits, shares=(Fraction(1), Fraction(1, 3)))
     assert [c.share for c in found] == [1, 1]
+
+
+def test_trials_see_as_many_training_samples_as_the_recipe_says(small, splits, tmp_path, monkeypatch):
+    seen = []
+    fit = train.fit
+
+    def watched(model, data, *rest, **options):
+        seen.append(len(data[0]))
+        return fit(model, data, *rest, **options)
+
+    monkeypatch.setattr(train, "fit", watched)
+    search(begin(tmp_path / "run", trials=1, more=", train_samples: 60"), splits)
+    search(begin(tmp_path / "all", trials=1, more=", train_samples: 9_999"), splits)
+    assert seen == [60, 100]

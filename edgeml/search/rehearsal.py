@@ -101,4 +101,5 @@ def _trial_seconds(recipe: Recipe, space: Space, values: Mapping[str, Any], samp
     for _ in range(TIMED_STEPS):
         model.train_on_batch(*batch)
     step = (time.monotonic() - start) / TIMED_STEPS
-    return tracing + step * train.steps(len(x), recipe.search.batch_size, recipe.search.epochs)
+    seen = min(len(x), recipe.search.train_samples or len(x))
+    return tracing + step * train.steps(seen, recipe.search.batch_size, recipe.search.epochs)

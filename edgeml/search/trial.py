@@ -77,7 +77,9 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     if parent:
         model.optimizer.build(model.trainable_variables)  # else Keras warns, and leaves the optimizer's state behind
         model.load_weights(files.path("trials", f"t{int(parent):04d}", "network.weights.h5"))
-    _fit(files, model, splits, seed, epochs - first, on_epoch)
+    x, y = splits["train"]  # in random order
+    few = {**splits, "train": (x[: config.train_samples], y[: config.train_samples])}
+    _fit(files, model, few, seed, epochs - first, on_epoch)
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
