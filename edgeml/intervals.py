@@ -34,7 +34,9 @@ def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[np.int64]) -> dic
     The interval recovers the variance of the mean from each recall's Wilson interval (MOVER: Zou & Donner 2008, doi
     10.1002/sim.3095):  lower end = mean - √Σ (r_c - l_c)² / k, the upper one alike.
     """
-    right, counts = (np.bincount(values, minlength=int(labels.max()) + 1) for values in (labels[predicted == labels], labels))
+    right, counts = (
+        np.bincount(values, minlength=int(labels.max()) + 1) for values in (labels[predicted == labels], labels)
+    )
     occurring = np.flatnonzero(counts)
     recalls = right[occurring] / counts[occurring]
     ends = np.array([proportion(int(right[k]), int(counts[k])) for k in occurring])

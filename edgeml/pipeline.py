@@ -57,16 +57,20 @@ def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
         run.save_data(arrays, partition.to_json(), record)
     for note in run.dataset()["notes"]:
         on_event(Event("data", note))
-    if (ratio := skew(run)) > SKEWED and _ignores_skew(run):
-        text = f"classes differ by {ratio:.1f}:1; train.class_weight: balanced makes rare ones count alike, and"
+    if is_skewed(run) and _ignores_skew(run):
+        text = f"classes differ by {_skew(run):.1f}:1; train.class_weight: balanced makes rare ones count alike, and"
         on_event(Event("data", f"{text} search.objective: val_balanced_accuracy judges by the mean recall"))
     return run.splits()
 
 
-def skew(run: RunFolder) -> float:
-    """Return how many times the samples of the smallest class of train the largest one has."""
+def is_skewed(run: RunFolder) -> bool:
+    """Tell whether classes of train differ so much that plain accuracy hides the small ones."""
+    return _skew(run) > SKEWED
+
+
+def _skew(run: RunFolder) -> float:
     counts = list(run.partition()["splits"]["train"]["per_class"].values())
-    return max(counts) / max(min(counts), 1)
+    return float(max(counts) / max(min(counts), 1))
 
 
 def _ignores_skew(run: RunFolder) -> bool:

@@ -124,7 +124,8 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.
     Source: King & Zeng 2001, as scikit-learn's ``class_weight="balanced"``. A class without a sample has weight 0.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    return np.divide(len(labels), np.count_nonzero(counts) * counts, out=np.zeros(num_classes), where=counts > 0)
+    each = len(labels) / np.count_nonzero(counts)
+    return np.asarray(np.where(counts > 0, each / np.maximum(counts, 1), 0.0))
 
 
 def network_seed(seed: int, trial: int, *, finalist: bool = False, number: int = 1) -> int:

@@ -58,6 +58,7 @@ LAYERS = (
     ("search", "exporting"),
     ("evaluation", "pipeline", "bundled", "tuners"),
     ("bundle", "report", "assembly"),
+    ("selection",),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
     ("verbs",),
