@@ -35,12 +35,23 @@ def _only(outputs: Mapping[str, Probabilities]) -> Probabilities:
     return next(iter(outputs.values()))
 
 
-def metrics(probabilities: Mapping[str, Probabilities], labels: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Return the manifest's rows: file, split, accuracy with interval."""
+def metrics(
+    probabilities: Mapping[str, Probabilities], labels: NDArray[np.int64], *, balanced: bool = False
+) -> list[dict[str, Any]]:
+    """Return the manifest's rows: file, split, accuracy with interval; ``balanced``: the mean recall as well."""
     return [
-        {"file": name, "split": "test", **intervals.accuracy(p.argmax(axis=1), labels)}
-        for name, p in probabilities.items()
+        {"file": name, "split": "test", **scored(p, labels, balanced=balanced)} for name, p in probabilities.items()
     ]
+
+
+def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced: bool = False) -> dict[str, Any]:
+    """Return the accuracy of (N, K) with its 95 % interval; ``balanced``: also the mean recall of the classes."""
+    predicted = probabilities.argmax(axis=1)
+    row = intervals.accuracy(predicted, labels)
+    if balanced:
+        mean = intervals.balanced_accuracy(predicted, labels)
+        row |= {"balanced_accuracy": mean["accuracy"], "balanced_interval_95": mean["interval_95"]}
+    return row
 
 
 def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], limit: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, ensemble, evaluation, exporting, intervals, recipe_file
+from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
 from edgeml.assembly import INPUT, Field, Graph, probabilities_of
 from edgeml.ensemble import Choice
@@ -47,21 +47,23 @@ def report(
     x, y = (np.asarray(values) for values in arrays["test"])
     x = x.astype("float32")
     by_file = evaluation.files(artifacts, x, INPUT)
-    rows = evaluation.metrics(by_file, y)
+    rows = evaluation.metrics(by_file, y, balanced=pipeline.is_skewed(run))
     evaluation.check_drop(rows, artifacts, run.recipe.verify.int8_max_accuracy_drop)
     dataset = run.dataset()
     labels = dataset["labels"]
-    test = [probabilities_of(model, x) for model in field.models]
+    chosen = selection.Selection(field, choice, tuple(probabilities_of(model, x) for model in field.models))
     shown = artifacts[0].path.name
     return {
         "schema_version": 1,
-        "manifest": _manifest(run, choice, field, graph, rows, parity, latency),
+        "manifest": _manifest(run, choice, field, graph, rows, parity, latency)
+        | {"selection": selection.shipped(run, chosen, arrays, len(candidates))},
         "recipe": recipe_file.to_dict(run.recipe),
         "command": command,
-        "trials": [_trial(c, {f.id for f in field.finalists}) for c in candidates],
+        "trials": [_trial(c, {pipeline.trial_of(f.id) for f in field.finalists}) for c in candidates],
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
-        "finalists": [_finalist(i, field, choice, run, arrays, test[i], y) for i in range(len(field.finalists))],
-        "ensemble": _ensemble(choice, field, arrays, test, y),
+        "finalists": (finalists := selection.finalists(run, chosen, arrays)),
+        "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
+        "ensemble": selection.ensemble_rows(chosen, arrays),
         "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
         "splits": _splits(run),
         "data_notes": dataset["notes"],
@@ -205,71 +207,6 @@ def folding_json(graph: Graph) -> Json:
 
 def _trial(candidate: Candidate, finalists: set[str]) -> Json:
     return {**to_json(candidate), "finalist": candidate.id in finalists}
-
-
-def _finalist(
-    index: int,
-    field: Field,
-    choice: Choice,
-    run: RunFolder,
-    arrays: Mapping[str, Arrays],
-    test: NDArray[np.float64],
-    y_test: NDArray[np.int64],
-) -> Json:
-    candidate, blend_labels = field.finalists[index], np.asarray(arrays["blend"][1])
-    validation = probabilities_of(field.models[index], arrays["validation"][0])
-    scored = {
-        "validation_accuracy": (validation, np.asarray(arrays["validation"][1])),
-        "blend_accuracy": (field.blend[index], blend_labels),
-        "test_accuracy": (test, y_test),
-    }
-    return {
-        "id": candidate.id,
-        "cost": to_json(candidate.cost),
-        **{name: intervals.accuracy(p.argmax(axis=1), labels) for name, (p, labels) in scored.items()},
-        "blend_log_loss": ensemble.log_loss(field.blend[index], blend_labels),
-        "latency": [
-            {"runtime": limit.runtime, "precision": limit.precision, "ms": ms, "max_ms": limit.max_ms}
-            for limit, ms in field.measured_ms[index].items()
-        ],
-        "chosen": index in choice.members,
-    }
-
-
-def _ensemble(
-    choice: Choice,
-    field: Field,
-    arrays: Mapping[str, Arrays],
-    test: Sequence[NDArray[np.float64]],
-    y: NDArray[np.int64],
-) -> Json:
-    labels = np.asarray(arrays["blend"][1])
-    chosen, tested = field.blend[list(choice.members)], np.stack([test[i] for i in choice.members])
-    weights, plain = np.asarray(choice.weights), np.full(len(chosen), 1 / len(chosen))
-    rows = [
-        ("best single network", choice.single_loss, test[choice.single]),
-        ("members, plain mean", ensemble.log_loss(ensemble.blend(chosen, plain, choice.mean), labels),
-         ensemble.blend(tested, plain, choice.mean)),
-        (f"members, {choice.mean} mean with fitted weights", choice.loss, ensemble.blend(tested, weights, choice.mean)),
-    ]  # fmt: skip
-    comparison = []
-    for name, loss, probabilities in rows if len(chosen) > 1 else rows[:1]:
-        scored = intervals.accuracy(probabilities.argmax(axis=1), y)
-        comparison.append({"name": name, "blend_log_loss": loss, "test_accuracy": scored["accuracy"],
-                           "test_interval_95": scored["interval_95"]})  # fmt: skip
-    votes = field.blend.argmax(axis=2)
-    return {
-        "members": [{"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, weights, strict=True)],
-        "mean": choice.mean,
-        "weights_method": "nelder-mead" if len(chosen) > 1 else "none",
-        "kept": "ensemble" if len(chosen) > 1 else "single",
-        "reason": choice.reason,
-        "comparison": comparison,
-        "disagreement": {
-            "ids": [c.id for c in field.finalists],
-            "matrix": [[float(np.mean(a != b)) for b in votes] for a in votes],
-        },
-    }
 
 
 def _splits(run: RunFolder) -> list[Json]:

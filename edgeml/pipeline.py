@@ -10,8 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+import numpy as np
 
 from edgeml import data, splits
 from edgeml.errors import TrialsError
@@ -24,9 +27,10 @@ from edgeml.search.processes import Processes
 from edgeml.search.runner import Candidate
 from edgeml.search.space import Space
 
-FORWARD_SHARE = 3  # a training step takes about as long as so many forward passes
 OnEvent = Callable[[Event], None]
 Seconds = dict[str, float]
+FORWARD_SHARE = 3  # a training step takes about as long as so many forward passes
+SKEWED = 3.0  # the largest class of train has more than so many times the samples of the smallest
 
 
 @contextmanager
@@ -54,7 +58,24 @@ def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
         run.save_data(arrays, partition.to_json(), record)
     for note in run.dataset()["notes"]:
         on_event(Event("data", note))
+    if is_skewed(run) and _ignores_skew(run):
+        text = f"classes differ by {_skew(run):.1f}:1; train.class_weight: balanced makes rare ones count alike, and"
+        on_event(Event("data", f"{text} search.objective: val_balanced_accuracy judges by the mean recall"))
     return run.splits()
+
+
+def is_skewed(run: RunFolder) -> bool:
+    """Tell whether classes of train differ so much that plain accuracy hides the small ones."""
+    return _skew(run) > SKEWED
+
+
+def _skew(run: RunFolder) -> float:
+    counts = list(run.partition()["splits"]["train"]["per_class"].values())
+    return float(max(counts) / max(min(counts), 1))
+
+
+def _ignores_skew(run: RunFolder) -> bool:
+    return run.recipe.train.class_weight == "none" and run.recipe.search.objective == "val_accuracy"
 
 
 def engine_of(run: RunFolder) -> Engine:
@@ -77,10 +98,16 @@ def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_even
     return runner.search(run, networks, feasibility_of(run, networks), engine, on_event)
 
 
-def pick_finalists(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Take the best of each share of the budget in turn, the best of all first: members must fit together."""
+def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str = "val_accuracy") -> list[Candidate]:
+    """Take the best of each share of the budget in turn, the best of all first: members must fit together.
+
+    A promoted trial is the network of its parent: of these, only the best one is taken.
+    """
     finished = [c for c in candidates if c.status == "completed"]
-    ranked = sorted(finished, key=lambda c: (-c.metrics["val_accuracy"], c.metrics["val_loss"]))
+    ranked = sorted(finished, key=lambda c: (-c.metrics[objective], c.metrics["val_loss"]))
+    origins = _origins(candidates)
+    first = {origins[c.id]: c for c in reversed(ranked)}
+    ranked = [c for c in ranked if first[origins[c.id]] is c]
     queues = {share: [c for c in ranked if c.share == share] for share in dict.fromkeys(c.share for c in ranked)}
     picked: list[Candidate] = []
     while len(picked) < count and any(queues.values()):
@@ -90,22 +117,36 @@ def pick_finalists(candidates: Sequence[Candidate], count: int) -> list[Candidat
     return sorted(picked, key=ranked.index)
 
 
+def _origins(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return the first trial of each trial's network: Hyperband's promoted ones name their parent."""
+    found: dict[str, str] = {}
+    for c in sorted(candidates, key=lambda c: c.id):  # a parent has the smaller number
+        parent = c.hyperparameters.get("tuner/trial_id")
+        found[c.id] = found.get(f"t{int(parent):04d}", c.id) if parent else c.id
+    return found
+
+
 def train_finalists(
     run: RunFolder, engine: Engine, candidates: Sequence[Candidate], on_event: OnEvent
 ) -> list[Candidate]:
-    """Train the best candidates to the end; each is kept on disk, so that a resumed run does not train it again.
+    """Train the best candidates to the end, from every seed; what is on disk is not trained again by a resumed run.
 
-    One that fails is left out.
+    The further seeds of ``t0007`` are ``t0007-s2``, … One that fails is left out.
 
     Raises:
         TrialsError: all of them failed.
     """
-    finalists = pick_finalists(candidates, run.recipe.train.finalists)
+    config = run.recipe.train
+    picked = pick_finalists(candidates, config.finalists, run.recipe.search.objective)
+    finalists = [_seeded(c, number) for c in picked for number in range(1, config.seeds + 1)]
     trained = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
     about: dict[str, dict[str, Any]] = {
-        c.id: {"id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, len(finalists))}
+        c.id: {
+            "id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, len(finalists)),
+            "objective": run.recipe.search.objective,
+        }
         for n, c in enumerate(finalists, 1)
-    }
+    }  # fmt: skip
     waiting = [c for c in finalists if c.id not in trained]
     attempts, failed, epochs = Counter[str](), dict[str, Outcome](), Counter[str]()
 
@@ -126,8 +167,9 @@ def train_finalists(
         told = {**about[job.id], "metrics": outcome.metrics}
         if outcome.status == "completed":
             run.ledger.append(
-                "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], seconds=outcome.seconds
-            )
+                "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], seconds=outcome.seconds,
+                over_seeds=_over_seeds(run, job, outcome.metrics["val_accuracy"]),
+            )  # fmt: skip
             on_event(Event("train", "finalist trained", told))
         elif outcome.status == "crashed" and attempts[job.id] < runner.ATTEMPTS:
             waiting.insert(0, next(c for c in finalists if c.id == job.id))
@@ -137,8 +179,33 @@ def train_finalists(
     return _survivors(finalists, failed)
 
 
+def _seeded(candidate: Candidate, number: int) -> Candidate:
+    return candidate if number == 1 else replace(candidate, id=f"{candidate.id}-s{number}")
+
+
+def trial_of(name: str) -> str:
+    """Return the trial of a finalist: t0007 of t0007-s2."""
+    return name.partition("-s")[0]
+
+
+def _over_seeds(run: RunFolder, job: Job, accuracy: float) -> dict[str, Any]:
+    """Return mean and standard deviation of a finalist's validation accuracy over the seeds trained so far."""
+    before = [e for e in run.ledger.of("finalist_trained") if trial_of(e["trial"]) == trial_of(job.id)]
+    return spread([*(e["metrics"]["val_accuracy"] for e in before), accuracy])
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return how many values there are, their mean and their sample standard deviation (None: of one)."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"seeds": len(values), "mean": float(np.mean(values)), "standard_deviation": deviation}
+
+
 def _job(candidate: Candidate, epochs: int) -> Job:
-    return Job(candidate.id, "finalist", candidate.space, candidate.hyperparameters, candidate.cost, epochs=epochs)
+    number = int(candidate.id.partition("-s")[2] or 1)
+    return Job(
+        candidate.id, "finalist", candidate.space, candidate.hyperparameters, candidate.cost, epochs=epochs,
+        seed_number=number,
+    )  # fmt: skip
 
 
 def _survivors(finalists: list[Candidate], failed: Mapping[str, Outcome]) -> list[Candidate]:
@@ -168,11 +235,13 @@ def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
 
     There the first epoch, which holds the tracing, counts only if it is alone.
     """
-    ends = [datetime.fromisoformat(e["time"]) for e in run.ledger.of("epoch") if e["trial"] == candidate.id]
+    ends = [datetime.fromisoformat(e["time"]) for e in run.ledger.of("epoch") if e["trial"] == trial_of(candidate.id)]
     seconds = candidate.seconds if len(ends) < 2 else (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+    if not run.recipe.search.train_samples:
+        return seconds
     arrays = run.splits()
     samples, held_out = len(arrays["train"][0]), len(arrays["validation"][0]) / FORWARD_SHARE
-    seen = min(samples, run.recipe.search.train_samples or samples)
+    seen = min(samples, run.recipe.search.train_samples)
     return seconds * (samples + held_out) / (seen + held_out)
 
 

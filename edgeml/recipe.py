@@ -17,7 +17,10 @@ from edgeml.records import Budget
 SCHEMA_VERSION = 1
 ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 SEVERAL = ("nsga2",)  # the oracles that take more than one objective
-OBJECTIVES = ("val_accuracy", "params", "macs", "peak_activation_bytes")  # the first is maximised, costs are minimised
+MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
+OBJECTIVES = (*MAXIMISED, "params", "macs", "peak_activation_bytes")  # costs are minimised
+SCHEDULES = ("cosine", "plateau", "constant")
+PLATEAU_PATIENCE = 5  # epochs without a lower val_loss before schedule plateau lowers the rate
 
 
 def _rule(default: Any, doc: str, **rules: Any) -> Any:
@@ -76,9 +79,11 @@ class Search:
         ("ds_cnn",), "search space, or a list: the search runs over their union", plugin="search_spaces", min_items=1
     )
     oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)
-    objective: str = _rule("val_accuracy", "what the search maximises", choices=("val_accuracy",))
+    objective: str = _rule(
+        "val_accuracy", "what the search maximises; balanced: the mean recall of the classes", choices=MAXIMISED
+    )
     objectives: tuple[str, ...] | None = _rule(
-        None, "objectives of nsga2, val_accuracy among them; if left out, val_accuracy and macs", choices=OBJECTIVES,
+        None, "objectives of nsga2, `objective` among them; if left out, `objective` and macs", choices=OBJECTIVES,
         min_items=1,
     )  # fmt: skip
     max_trials: int = _rule(20, "networks to train", min=1, max=100_000)
@@ -93,6 +98,10 @@ class Search:
     train_samples: int | None = _rule(
         None, "training samples that a trial sees; all if left out. Finalists always see all", min=1
     )
+    early_stopping: int | None = _rule(
+        None, "a trial ends after so many epochs without a better `objective`; its best epoch counts anyway", min=1,
+        max=10_000,
+    )  # fmt: skip
     batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
     seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
     member_share: tuple[Fraction, ...] = _rule(
@@ -116,6 +125,20 @@ class Train:
 
     epochs: int = _rule(30, "epochs per finalist", min=1, max=100_000)
     finalists: int = _rule(4, "best candidates that are trained to the end", min=1, max=100)
+    seeds: int = _rule(
+        1, "times that each finalist is trained, from other weights each; each may join the ensemble", min=1, max=20
+    )
+    schedule: str = _rule(
+        "cosine", "learning rate: to zero over all epochs, less where val_loss stands still, or as it is",
+        choices=SCHEDULES,
+    )  # fmt: skip
+    early_stopping: int | None = _rule(
+        None, "plateau, constant: end after so many epochs without a better `objective`, and keep the best one's"
+        " weights", min=1, max=100_000,
+    )  # fmt: skip
+    class_weight: str = _rule(
+        "none", "balanced: classes count alike in the loss of trials and finalists", choices=("none", "balanced")
+    )
     time_limit_minutes: float | None = _rule(
         None, "train all finalists within this time, by fewer epochs each", above=0.0
     )

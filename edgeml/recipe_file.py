@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from edgeml import recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
-from edgeml.recipe import SEVERAL, Recipe, Search, Splits
+from edgeml.recipe import MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Recipe, Search, Splits, Train
 from edgeml.recipe_rules import Field
 from edgeml.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, shown
 
@@ -228,10 +228,16 @@ def _check_objectives(search: Search, node: Node) -> None:
     if search.objectives is None:
         return
     given = node.value["objectives"]
-    if "val_accuracy" not in search.objectives:
+    learned = [name for name in search.objectives if name in MAXIMISED]
+    if not learned:
         raise given.error(
-            f"got {', '.join(search.objectives)}; a list with val_accuracy is allowed. Add val_accuracy: a cost alone"
-            " is least for the smallest network."
+            f"got {', '.join(search.objectives)}; a list with {search.objective} is allowed. Add {search.objective}:"
+            " a cost alone is least for the smallest network."
+        )
+    if learned != [search.objective]:
+        raise given.error(
+            f"got {' and '.join(learned)}; search.objective, {search.objective}, and costs are allowed. Name the same"
+            " one in both."
         )
     if len(search.objectives) > 1 and search.oracle not in SEVERAL:
         raise given.error(
@@ -240,4 +246,25 @@ def _check_objectives(search: Search, node: Node) -> None:
         )
 
 
-_CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {Splits: _check_shares, Search: _check_objectives}
+def _check_early_stopping(train: Train, node: Node) -> None:
+    """A cosine schedule has its best weights at its end; a plateau has to be waited for."""
+    if train.early_stopping is None:
+        return
+    given = node.value["early_stopping"]
+    if train.schedule == "cosine":
+        raise given.error(
+            f"got {train.early_stopping} with schedule cosine, whose rate is zero only at the end; schedule plateau or"
+            " constant is allowed. Leave this key out, or write 'schedule: plateau'."
+        )
+    if train.schedule == "plateau" and train.early_stopping <= PLATEAU_PATIENCE:
+        raise given.error(
+            f"got {train.early_stopping} with schedule plateau, which lowers the rate after {PLATEAU_PATIENCE} epochs;"
+            f" more than {PLATEAU_PATIENCE} are allowed. Try {2 * PLATEAU_PATIENCE}."
+        )
+
+
+_CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
+    Splits: _check_shares,
+    Search: _check_objectives,
+    Train: _check_early_stopping,
+}

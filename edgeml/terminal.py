@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -123,6 +123,7 @@ class Progress:
         self.best: float | None = None
         self.trials: dict[str, dict[str, Any]] = {}  # those that run, or finalists
         self.latest: dict[str, Any] = {}
+        self.objective = "val_accuracy"
         self.seconds: list[float] = []  # of the trials of this session; a resumed run has others before them
 
     def __call__(self, event: Event) -> None:
@@ -138,10 +139,10 @@ class Progress:
         if event.message == "trial started":
             self.trials[data["id"]] = self.latest = dict(data)
             self.best = data["best"]
+            self.objective = data.get("objective", self.objective)
             self._live(data["id"], "starting")
         elif event.message == "epoch":
-            accuracy = data["metrics"].get("val_accuracy", float("nan"))
-            self._live(data["id"], f"val {accuracy:.3f}", f"epoch {data['epoch'] + 1}")
+            self._live(data["id"], self._scored(data["metrics"]), f"epoch {data['epoch'] + 1}")
         elif event.message == "trial tried again":
             error = (data["candidate"].error or "").partition("\n")[0]
             self.terminal.line(f"search    {self._number(data['id']):>5}  tried again: {error}"[:79])
@@ -155,14 +156,19 @@ class Progress:
     def _trial_ended(self, name: str, candidate: Any) -> None:
         self.seconds.append(candidate.seconds)
         completed = candidate.status == "completed"
-        accuracy = candidate.metrics["val_accuracy"] if completed else None
+        accuracy = candidate.metrics[self.objective] if completed else None
         if accuracy is not None and (self.best is None or accuracy > self.best):
             self.best = accuracy
-        shown = candidate.status if accuracy is None else f"val {accuracy:.3f}"
+        shown = candidate.status if accuracy is None else self._scored(candidate.metrics)
         line = f"search    {self._number(name):>5}  {shown:<9}  {self._best():<10}  {self._network(name)}"
         del self.trials[name]
         left = "" if self.terminal.is_live else self._left()  # a terminal shows it in the live line
         self.terminal.line(f"{line}  {left}".rstrip())
+
+    def _scored(self, metrics: Mapping[str, float]) -> str:
+        """Return what the search maximises: ``val`` accuracy, or ``bal``, the balanced one."""
+        kind = "val" if self.objective == "val_accuracy" else "bal"
+        return f"{kind} {metrics.get(self.objective, float('nan')):.3f}"
 
     def _number(self, name: str) -> str:
         return f"{int(name[1:]) + 1}/{self.latest['of']}"
@@ -186,13 +192,14 @@ class Progress:
         data = event.data
         if event.message == "finalist":
             self.trials[data["id"]] = dict(data)
+            self.objective = data.get("objective", self.objective)
         trial = self.trials[data["id"]]
         about = f"train     {trial['number']:>3}/{trial['of']:<3} {trial['id']}"
         if event.message == "epoch":
-            accuracy = data["metrics"].get("val_accuracy", float("nan"))
-            self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{trial['epochs']} val {accuracy:.3f}")
+            shown = self._scored(data["metrics"])
+            self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{trial['epochs']} {shown}")
         elif event.message == "finalist trained":
-            self.terminal.line(f"{about} {data['epochs']} epochs, val {data['metrics']['val_accuracy']:.3f}")
+            self.terminal.line(f"{about} {data['epochs']} epochs, {self._scored(data['metrics'])}")
         elif event.message == "finalist failed":
             self.terminal.line(f"{about} {data['status']}: {(data['error'] or '').partition(chr(10))[0]}")
 

@@ -222,6 +222,22 @@ def test_copies_of_one_network_ship_as_one_unless_asked_for():
     assert len(chosen(copies, labels, [cost_of(100)] * 2, keep="always").members) == 2
 
 
+def test_what_was_compared_is_counted():
+    probs, labels = members(3, skill=(2.0, 1.9, 1.8))
+    costs = [cost_of(100), cost_of(100), cost_of(50)]
+    counts = [
+        (choice.compared, choice.scored)
+        for options in ({"max_members": 3}, {"max_members": 2}, {"max_members": 1}, {"budget": Budget(params=160)})
+        for choice in [chosen(probs, labels, costs, **options)]
+    ]
+    assert counts == [(7, 4), (6, 3), (3, 0), (5, 2)]
+
+
+def test_one_network_needs_no_weights_to_be_cross_fitted():
+    probs, labels = members(1)
+    np.testing.assert_array_equal(weights.cross_blended(probs, labels, "nelder-mead"), probs[0])
+
+
 def test_no_more_members_than_asked():
     probs, labels = members(3, skill=(2.0, 1.9, 1.8))
     assert len(chosen(probs, labels, [cost_of(1)] * 3, max_members=2).members) == 2

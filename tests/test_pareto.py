@@ -1,5 +1,6 @@
 """The Pareto front of candidates."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from edgeml.records import Cost
@@ -43,3 +44,9 @@ def test_other_objectives_give_another_front():
     assert names(*pair) == ["b"]
     assert names(*pair, objectives=("val_accuracy", "params")) == ["b", "a"]
     assert names(*pair, objectives=("val_accuracy",)) == ["b"]
+
+
+def test_balanced_accuracy_is_maximised():
+    pair = [candidate("a", 0.9, 100), candidate("b", 0.95, 100)]
+    pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]
+    assert names(*pair, objectives=("val_balanced_accuracy", "macs")) == ["a"]

@@ -1,13 +1,15 @@
-"""Which candidates are trained to the end, and for how long."""
+"""Which candidates are trained to the end, from which seeds, for how long; what is said of the data."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from edgeml import recipe_file, run_folder
+from edgeml import pipeline, recipe_file, run_folder
 from edgeml.pipeline import affordable_epochs, pick_finalists
 from edgeml.records import Cost
+from edgeml.search.engine import Outcome
 from edgeml.search.runner import Candidate
 
 
@@ -56,3 +58,91 @@ def test_epochs_that_fit_into_the_time_limit_are_judged_by_the_search(tmp_path, 
     found = affordable_epochs(run, CANDIDATES[0], finalists=1)
     run.close()
     assert found == epochs
+
+
+def promoted(name, parent, accuracy):
+    return replace(candidate(name, 1, accuracy), hyperparameters={"tuner/trial_id": parent})
+
+
+def test_a_promoted_trial_stands_for_its_parents():
+    chain = [candidate("t0000", 1, 0.7), candidate("t0001", 1, 0.6), promoted("t0002", "0", 0.9)]
+    chain.append(promoted("t0003", "2", 0.8))
+    assert [c.id for c in pick_finalists(chain, 4)] == ["t0002", "t0001"]
+
+
+def test_finalists_follow_the_objective():
+    pair = [candidate("a", 1, 0.9), candidate("b", 1, 0.8)]
+    pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]
+    assert [c.id for c in pick_finalists(pair, 2, "val_balanced_accuracy")] == ["b", "a"]
+
+
+class Instant:
+    """An engine whose finalists are trained at once, to the accuracies given."""
+
+    workers = 1
+
+    def __init__(self, accuracies):
+        self.accuracies, self.jobs = list(accuracies), []
+
+    def submit(self, job):
+        self.jobs.append(job)
+
+    def wait(self, on_epoch):
+        if not self.accuracies:
+            raise KeyboardInterrupt
+        metrics = {"val_accuracy": self.accuracies.pop(0), "val_loss": 1.0}
+        on_epoch(self.jobs[-1], 0, metrics)
+        return self.jobs[-1], Outcome("completed", metrics=metrics)
+
+
+SEEDED = """
+schema_version: 1
+name: seeded
+data: {source: digits}
+train: {epochs: 100, finalists: 2, seeds: 3, time_limit_minutes: 1}
+"""
+
+
+def test_every_finalist_is_trained_from_every_seed_and_a_resume_goes_on(tmp_path):
+    trials = [replace(candidate(f"t000{n}", 1, 0.9 - n / 10), seconds=2.0) for n in range(3)]
+    recipe = recipe_file.parse(SEEDED, "recipe.yaml")
+    run = run_folder.begin(tmp_path / "run", recipe, keep_finished=True)
+    first = Instant([0.90, 0.92])
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train_finalists(run, first, trials, lambda event: None)
+    second = Instant([0.97, 0.8, 0.8, 0.8])
+    finalists = pipeline.train_finalists(run, second, trials, lambda event: None)
+    names = ["t0000", "t0000-s2", "t0000-s3", "t0001", "t0001-s2", "t0001-s3"]
+    assert [c.id for c in finalists] == names
+    assert [job.id for job in first.jobs] == names[:3]
+    assert [job.id for job in second.jobs] == names[2:]
+    assert [(job.number, job.seed_number) for job in second.jobs] == [(0, 3), (1, 1), (1, 2), (1, 3)]
+    assert {job.epochs for job in second.jobs} == {5}  # a minute for six of them, two seconds an epoch
+    entries = run.ledger.of("finalist_trained")
+    assert [entry["trial"] for entry in entries] == names
+    assert entries[0]["over_seeds"] == {"seeds": 1, "mean": 0.90, "standard_deviation": None}
+    assert entries[2]["over_seeds"]["mean"] == pytest.approx(0.93)
+    assert entries[2]["over_seeds"]["standard_deviation"] == pytest.approx(np.std([0.90, 0.92, 0.97], ddof=1))
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("counts", "more", "says"),
+    [
+        ((31, 10), "", True),
+        ((30, 10), "", False),
+        ((31, 10), "train: {class_weight: balanced}\n", False),
+        ((31, 10), "search: {objective: val_balanced_accuracy}\n", False),
+    ],
+)
+def test_skewed_classes_are_said_once_nothing_is_done_about_them(tmp_path, counts, more, says):
+    recipe = recipe_file.parse("schema_version: 1\nname: s\ndata: {source: npz, path: none}\n" + more, "recipe.yaml")
+    run = run_folder.begin(tmp_path / "run", recipe, keep_finished=True)
+    part = {"train": {"per_class": dict(zip("ab", counts, strict=True))}}
+    run.save_data({}, {"splits": part}, {"notes": []})
+    events = []
+    pipeline.prepare(run, events.append)
+    text = "".join(event.message for event in events if event.stage == "data")
+    assert ("classes differ by 3.1:1; train.class_weight: balanced" in text) is says
+    assert ("search.objective: val_balanced_accuracy" in text) is says
+    run.close()

@@ -694,3 +694,33 @@ def test_the_schema_knows_the_objectives(judge: jsonschema.Draft202012Validator)
     assert valid("val_accuracy")
     assert not valid(["val_accuracy", "latency"])
     assert not valid([])
+
+
+def test_objectives_name_the_accuracy_that_the_objective_names() -> None:
+    both = "search: {oracle: nsga2, objective: val_balanced_accuracy, objectives: [%s]}"
+    found = recipe_file.parse(SMALLEST + both % "val_balanced_accuracy, macs", "r.yaml").search
+    assert found.objectives == ("val_balanced_accuracy", "macs")
+    assert "got macs; a list with val_balanced_accuracy is allowed" in refusal(SMALLEST + both % "macs")
+    assert refusal(SMALLEST + both % "val_accuracy, macs") == (
+        "r.yaml:4: search.objectives: got val_accuracy; search.objective, val_balanced_accuracy, and costs are allowed."
+        " Name the same one in both."
+    )
+
+
+def test_early_stopping_needs_a_schedule_whose_best_epoch_is_not_its_last() -> None:
+    def train(text: str) -> Any:
+        return recipe_file.parse(SMALLEST + f"train: {{{text}}}", "r.yaml").train
+
+    assert train("schedule: constant, early_stopping: 1").early_stopping == 1
+    assert train("schedule: plateau, early_stopping: 6").early_stopping == 6
+    assert train("early_stopping: null").early_stopping is None
+    assert refusal(SMALLEST + "train: {early_stopping: 3}") == (
+        "r.yaml:4: train.early_stopping: got 3 with schedule cosine, whose rate is zero only at the end; schedule"
+        " plateau or constant is allowed. Leave this key out, or write 'schedule: plateau'."
+    )
+    assert "more than 5 are allowed. Try 10." in refusal(SMALLEST + "train: {schedule: plateau, early_stopping: 5}")
+
+
+@pytest.mark.parametrize("text", ["seeds: 0", "seeds: 21", "schedule: step", "class_weight: auto", "early_stopping: 0"])
+def test_what_train_does_not_allow(text: str) -> None:
+    assert f"train.{text.partition(':')[0]}: got" in refusal(SMALLEST + f"train: {{{text}}}")

@@ -392,6 +392,44 @@ def test_the_figures_are_on_the_page(report):
     assert "nan" not in text.replace("finan", "")
 
 
+def test_validation_blend_and_test_stand_side_by_side(report):
+    counts = {"folds": 5, "trials_compared": 20, "finalists_compared": 3, "sets_compared": 7, "sets_cross_fitted": 4}
+    splits = {"validation": score(0.991), "blend": score(0.985), "test": score(0.972, 360)}
+    report["manifest"]["selection"] = splits | counts
+    mean = {"seeds": 3, "mean": 0.981, "standard_deviation": 0.0042}
+    report["seeds"] = [{"id": "t0011", **{f"{name}_accuracy": mean for name in splits}}]
+    text = " ".join(Page(edgeml.report.html(report)).text.split())
+    told = re.search(
+        r"validation\s*steered the search(.*?)blend\s*chose members and weights(.*?)test\s*read once(.*?)95 %", text
+    )
+    assert [one.split("[")[0].strip() for one in told.groups()] == ["99.1 %", "98.5 %", "97.2 %"]
+    assert all("[" in one for one in told.groups())
+    assert "Compared were 20 trials on validation and 7 sets of 3 finalists on blend" in text
+    assert "the weights of 4 of these sets were cross-fitted (5 folds)" in text
+    assert re.search(r"t0011\s*3\s*98.1 % ± 0.4", text)
+    card = edgeml.report.model_card(report)
+    assert "7 sets of 3 finalists on blend (weights of 4 cross-fitted, 5 folds)" in card
+    assert "| test | read once | 97.2 %" in card
+
+
+def test_the_objective_of_the_search_is_what_is_shown_of_it(report):
+    report["recipe"]["search"]["objective"] = "val_balanced_accuracy"
+    for one in report["trials"]:
+        if one["metrics"]:
+            one["metrics"]["val_balanced_accuracy"] = 1 - one["metrics"]["val_accuracy"]
+    view = views.page(report)
+    assert view["best"]["metrics"]["val_accuracy"] == min(t["metrics"].get("val_accuracy", 1) for t in report["trials"])
+    assert "Balanced validation accuracy over the trials" in edgeml.report.html(report)
+
+
+def test_balanced_accuracy_stands_beside_accuracy(report):
+    row = report["manifest"]["metrics"][0]
+    assert "balanced" not in Page(edgeml.report.html(report)).text
+    row |= {"balanced_accuracy": 0.812, "balanced_interval_95": [0.75, 0.86]}
+    assert "balanced 81.2 % [75.0, 86.0]" in Page(edgeml.report.html(report)).text
+    assert "mean recall of the classes 81.2 % [75.0, 86.0]" in edgeml.report.model_card(report)
+
+
 def test_plots_follow_the_page(report):
     drawn = plots.every(views.page(report))
     assert set(drawn) == {"pareto_params", "pareto_macs", "history", "balance", "finalists", "baselines", "latency"}

@@ -39,7 +39,18 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("allocator", "errors", "intervals", "operators", "records"),
-    ("plugins", "strict_yaml", "recipe", "costs", "network", "scaling", "ledger", "train", "terminal"),
+    (
+        "plugins",
+        "strict_yaml",
+        "recipe",
+        "costs",
+        "network",
+        "scaling",
+        "ledger",
+        "train",
+        "batch_statistics",
+        "terminal",
+    ),
     ("recipe_rules", "augmentation"),
     ("recipe_file", "quick_recipe"),
     ("run_folder", "data", "search_spaces", "folding", "runtimes", "keras_operators"),
@@ -47,6 +58,7 @@ LAYERS = (
     ("search", "exporting"),
     ("evaluation", "pipeline", "bundled", "tuners"),
     ("bundle", "report", "assembly"),
+    ("selection",),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
     ("verbs",),

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from edgeml.terminal import compact, minutes, table
+from edgeml.records import Cost, Event
+from edgeml.terminal import Progress, compact, minutes, table
 
 # A program that draws two trials, an epoch between them, a finalist and a stage, with noise of libraries around.
 PROGRAM = """
@@ -114,6 +116,28 @@ def test_the_lines_that_stay_fit_into_80_columns() -> None:
     stay = [line.rpartition("\r")[2] for line in lines]
     assert "search    13/14  val 0.944  best 0.944  separable_cnn  9,931 params   1.2M MACs" in stay
     assert max(map(len, stay)) <= 79
+
+
+def test_what_the_search_maximises_is_what_is_shown() -> None:
+    lines: list[str] = []
+    show = Progress(SimpleNamespace(line=lines.append, live=lambda text: None, is_live=True))  # type: ignore[arg-type]
+    cost, metrics = Cost(9_931, 1_186_240), {"val_accuracy": 0.9, "val_balanced_accuracy": 0.6}
+    about = {
+        "id": "t0000",
+        "of": 2,
+        "best": None,
+        "seconds_left": None,
+        "workers": 1,
+        "objective": "val_balanced_accuracy",
+    }
+    show(Event("search", "trial started", {**about, "space": "ds_cnn", "cost": cost}))
+    ended = SimpleNamespace(status="completed", metrics=metrics, seconds=4.0)
+    show(Event("search", "trial ended", {"id": "t0000", "candidate": ended}))
+    finalist = {"id": "t0000-s2", "number": 2, "of": 2, "epochs": 5, "objective": "val_balanced_accuracy"}
+    show(Event("train", "finalist", finalist))
+    show(Event("train", "finalist trained", {**finalist, "metrics": metrics}))
+    assert lines[0].startswith("search      1/2  bal 0.600  best 0.600  ds_cnn")
+    assert lines[1] == "train       2/2   t0000-s2 5 epochs, bal 0.600"
 
 
 def test_only_erasing_is_sent_never_colour() -> None:

@@ -8,7 +8,7 @@ network by more than its noise (bootstrap), or the single one ships.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -27,7 +27,11 @@ LEAST_GAIN = 1e-6  # of log-loss: what rounding alone can give to copies of one 
 
 @dataclass(frozen=True)
 class Choice:
-    """Who ships, and why. ``members``: indices of candidates; ``loss`` and ``single_loss``: cross-fitted blend loss."""
+    """Who ships, and why. ``members``: indices of candidates; ``loss`` and ``single_loss``: cross-fitted blend loss.
+
+    ``compared``: sets of candidates within budget, single ones too, that the blend split decided between; ``scored``:
+    sets among them whose weights were cross-fitted.
+    """
 
     members: tuple[int, ...]
     weights: tuple[float, ...]
@@ -37,6 +41,8 @@ class Choice:
     single_loss: float
     gain_95: tuple[float, float]
     reason: str
+    compared: int = 1
+    scored: int = 0
 
 
 def choose(
@@ -66,21 +72,24 @@ def choose(
     singles = [members[0] for members in sets if len(members) == 1]
     if not singles:
         raise BudgetError("ensemble: no trained network fits the budget. Raise the budget or search again.")
+    compared = len(sets)
     single = min(singles, key=lambda i: log_loss(probs[i], labels))
     single_losses = cross_fitted(probs[[single]], labels, "uniform")
     scored = _scored([members for members in sets if len(members) > 1], probs, labels, config, seed)
     if not scored:
-        return _alone(single, single_losses, "no set of two or more networks fits the budget")
+        reason = "no set of two or more networks fits the budget"
+        return replace(_alone(single, single_losses, reason), compared=compared)
 
     def weights_of(members: tuple[int, ...], mean: str) -> Float:
         return fit_weights(probs[list(members)], labels, config.weights, mean=mean, seed=seed)
 
+    counted = {row[1] for row in scored}
     useful = (row for row in scored if weights_of(row[1], row[2]).min() >= LEAST_WEIGHT)
     best, members, mean = next(useful, scored[0])
     low, high = _gain(single_losses - best, seed)
     if config.keep == "when_better" and low <= LEAST_GAIN:
         text = f"the best ensemble does not beat the best single network beyond noise (gain {low:.4f} to {high:.4f})"
-        return _alone(single, single_losses, text, (low, high))
+        return replace(_alone(single, single_losses, text, (low, high)), compared=compared, scored=len(counted))
     weights = weights_of(members, mean)
     losses = f"cross-fitted blend log-loss {best.mean():.4f} against {single_losses.mean():.4f}"
     if config.keep == "always":
@@ -91,7 +100,7 @@ def choose(
     order = np.argsort(-weights, kind="stable")
     return Choice(
         tuple(members[i] for i in order), tuple(float(weights[i]) for i in order), mean, float(best.mean()), single,
-        float(single_losses.mean()), (low, high), reason,
+        float(single_losses.mean()), (low, high), reason, compared, len(counted),
     )  # fmt: skip
 
 

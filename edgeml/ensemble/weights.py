@@ -92,13 +92,20 @@ def _softmax(parameters: Float) -> Float:
 def cross_fitted(
     probs: Float, labels: NDArray[np.int64], method: str, *, mean: str = "arithmetic", seed: int = 0
 ) -> Float:
-    """Return the log-loss of each row (N,) under weights fitted without it (5 folds, stratified by class)."""
+    """Return the log-loss of each row (N,) under weights fitted without it."""
+    return losses(cross_blended(probs, labels, method, mean=mean, seed=seed), labels)
+
+
+def cross_blended(
+    probs: Float, labels: NDArray[np.int64], method: str, *, mean: str = "arithmetic", seed: int = 0
+) -> Float:
+    """Return each row of the average (N, K) by weights fitted without it (5 folds, stratified by class)."""
     fold = np.empty(len(labels), np.int64)
     order = np.random.default_rng(seed).permutation(len(labels))
     fold[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % FOLDS
-    out = np.empty(len(labels))
+    out = np.empty(probs.shape[1:])
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
         weights = fit_weights(probs[:, rest], labels[rest], method, mean=mean, seed=seed)
-        out[held] = losses(blend(probs[:, held], weights, mean), labels[held])
+        out[held] = blend(probs[:, held], weights, mean)
     return out

@@ -28,7 +28,7 @@ def every(view: Row) -> dict[str, Markup]:
     """Draw all plots that the data allows, by name."""
     asked = view["manifest"].get("budget", {}).get("asked", {})
     drawn = {f"pareto_{key}": pareto(view, key, asked.get(key)) for key in COSTS}
-    drawn |= {"history": history(view.get("trials", [])), "balance": balance(view["balance"])}
+    drawn |= {"history": history(view), "balance": balance(view["balance"])}
     drawn["finalists"] = intervals(
         "finalists", "Accuracy of the finalists per split", finalist_rows(view), "accuracy, %"
     )
@@ -44,11 +44,11 @@ def every(view: Row) -> dict[str, Markup]:
 
 def pareto(view: Row, key: str, budget: float | None) -> Markup | None:
     """Every completed trial by cost and validation accuracy; finalists named, the budget drawn in."""
-    finalists = {one.get("id") for one in view.get("finalists", [])}
+    finalists = {str(one.get("id")).partition("-s")[0] for one in view.get("finalists", [])}  # t0007-s2 is t0007
     points = [
-        (trial["cost"][key], 100 * trial["metrics"]["val_accuracy"], trial.get("id"))
+        (trial["cost"][key], 100 * trial["metrics"][view["objective"]], trial.get("id"))
         for trial in view.get("trials", [])
-        if key in trial.get("cost", {}) and "val_accuracy" in trial.get("metrics", {})
+        if key in trial.get("cost", {}) and view["objective"] in trial.get("metrics", {})
     ]
     if not points:
         return None
@@ -66,9 +66,9 @@ def pareto(view: Row, key: str, budget: float | None) -> Markup | None:
             place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "color": WARN}
             axes.annotate(f"budget {compact(budget)}", (budget, 0.02), (-4, 0), ha="right", **place)
         name_points(axes, named)
-        axes.set(xlabel=COSTS[key], ylabel="validation accuracy, %")
+        axes.set(xlabel=COSTS[key], ylabel=f"{view['objective_name']}, %")
 
-    return draw(f"pareto-{key}", f"Validation accuracy over {COSTS[key]}", paint)
+    return draw(f"pareto-{key}", f"{view['objective_name'].capitalize()} over {COSTS[key]}", paint)
 
 
 def scale(axes: Any, values: Sequence[float]) -> None:
@@ -119,12 +119,13 @@ def name_points(axes: Any, points: Sequence[tuple[float, float, Any]]) -> None:
         taken.append(box)
 
 
-def history(trials: Sequence[Row]) -> Markup | None:
-    """The validation accuracy of each trial in order, and the best so far."""
+def history(view: Row) -> Markup | None:
+    """What the search looked at, of each trial in order, and the best so far."""
+    trials, objective = view.get("trials", []), view["objective"]
     scored = [
-        (i, 100 * trial["metrics"]["val_accuracy"])
+        (i, 100 * trial["metrics"][objective])
         for i, trial in enumerate(trials, 1)
-        if "val_accuracy" in trial.get("metrics", {})
+        if objective in trial.get("metrics", {})
     ]
     if not scored:
         return None
@@ -143,10 +144,10 @@ def history(trials: Sequence[Row]) -> Markup | None:
             bottom = axes.get_xaxis_transform()
             axes.plot(failed, [0.03] * len(failed), "x", ms=5, color=WARN, transform=bottom, label="failed")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set(xlabel="trial", ylabel="validation accuracy, %")
+        axes.set(xlabel="trial", ylabel=f"{view['objective_name']}, %")
         axes.legend(loc="lower right", fontsize=8)
 
-    return draw("history", "Validation accuracy over the trials", paint)
+    return draw("history", f"{view['objective_name'].capitalize()} over the trials", paint)
 
 
 def intervals(name: str, title: str, rows: Sequence[Row], unit: str, *, limits: Sequence[float] = ()) -> Markup | None:

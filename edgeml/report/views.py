@@ -22,6 +22,7 @@ BUDGET_NAMES = {
     "file_bytes": "file bytes",
     "least_use": "leaving too much unused",
 }
+OBJECTIVE_NAMES = {"val_accuracy": "validation accuracy", "val_balanced_accuracy": "balanced validation accuracy"}
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
 
 
@@ -31,6 +32,7 @@ def page(report: Mapping[str, Any]) -> Row:
     manifest = data.setdefault("manifest", {})
     files = file_rows(manifest)
     trials = data.get("trials", [])
+    objective = objective_of(data)
     return {
         **data,
         "title": manifest.get("name", "model"),
@@ -41,7 +43,14 @@ def page(report: Mapping[str, Any]) -> Row:
         "budget": budget_rows(manifest),
         "budget_names": BUDGET_NAMES,
         "statuses": Counter(trial.get("status", "unknown") for trial in trials),
-        "best": max((one for one in trials if "val_accuracy" in one.get("metrics", {})), key=val_accuracy, default={}),
+        "objective": objective,
+        "objective_name": OBJECTIVE_NAMES.get(objective, objective),
+        "best": max(
+            (one for one in trials if objective in one.get("metrics", {})),
+            key=lambda one: float(one["metrics"][objective]),
+            default={},
+        ),
+        "held": held(manifest.get("selection", {})),
         "failures": [trial for trial in trials if trial.get("status") != "completed"],
         "confusions": confusions(data.get("confusion", {})),
         "disagreement": disagreement(data.get("ensemble", {}).get("disagreement", {})),
@@ -50,9 +59,15 @@ def page(report: Mapping[str, Any]) -> Row:
     }
 
 
-def val_accuracy(trial: Row) -> float:
+def objective_of(report: Row) -> str:
     """Return what the search looked at."""
-    return float(trial["metrics"]["val_accuracy"])
+    return str(report.get("recipe", {}).get("search", {}).get("objective", "val_accuracy"))
+
+
+def held(selection: Row) -> list[Row]:
+    """Return the graph that ships on each split, with what was decided there."""
+    decided = {"validation": "steered the search", "blend": "chose members and weights", "test": "read once"}
+    return [{"split": name, "role": role, **selection[name]} for name, role in decided.items() if name in selection]
 
 
 def present(value: Any) -> Any:

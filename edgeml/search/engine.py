@@ -21,7 +21,8 @@ from edgeml.search.space import Space
 class Job:
     """A network to train: for a ``trial`` of the search, or as a ``finalist``, to the end.
 
-    ``cost``: what its hyper-parameters said; ``epochs``: of a finalist (a trial's follow from recipe and oracle);
+    ``id``: t0007; of a finalist trained from several seeds t0007, t0007-s2, …; ``cost``: what its hyper-parameters
+    said; ``epochs`` and ``seed_number`` (from 1): of a finalist (a trial's epochs follow from recipe and oracle);
     ``time_limit_seconds``: from when its training begins.
     """
 
@@ -32,6 +33,12 @@ class Job:
     cost: Cost
     epochs: int | None = None
     time_limit_seconds: float | None = None
+    seed_number: int = 1
+
+    @property
+    def number(self) -> int:
+        """The number of the trial whose network it is: 7 of t0007 and of t0007-s2."""
+        return int(self.id[1:].partition("-s")[0])
 
     @classmethod
     def from_json(cls, keys: Mapping[str, Any]) -> Job:

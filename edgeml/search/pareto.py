@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeml.recipe import MAXIMISED
 from edgeml.search.oracles import OBJECTIVES
 from edgeml.search.runner import Candidate
-
-MAXIMISED = "val_accuracy"
 
 
 def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OBJECTIVES) -> list[Candidate]:
     """Return the completed candidates that no other one dominates, the most accurate first.
 
-    One dominates another if it is as good in every objective and better in one; of equals all stay. ``val_accuracy`` is
-    maximised, fields of ``Cost`` are minimised.
+    One dominates another if it is as good in every objective and better in one; of equals all stay. Accuracies
+    are maximised, fields of ``Cost`` are minimised.
     """
     completed = [candidate for candidate in candidates if candidate.status == "completed"]
     rows = [_losses(candidate, objectives) for candidate in completed]
@@ -26,10 +25,11 @@ def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OB
         for candidate, own in zip(completed, losses, strict=True)
         if not np.any(np.all(losses <= own, axis=1) & np.any(losses < own, axis=1))
     ]
-    return sorted(front, key=lambda candidate: _losses(candidate, (MAXIMISED, *objectives)))
+    accuracies = [name for name in objectives if name in MAXIMISED] or MAXIMISED[:1]
+    return sorted(front, key=lambda candidate: _losses(candidate, (*accuracies, *objectives)))
 
 
 def _losses(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
     return tuple(
-        -candidate.metrics[name] if name == MAXIMISED else float(getattr(candidate.cost, name)) for name in objectives
+        -candidate.metrics[name] if name in MAXIMISED else float(getattr(candidate.cost, name)) for name in objectives
     )

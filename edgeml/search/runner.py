@@ -113,7 +113,7 @@ class _Session:
         self.oracle = oracles.create(
             config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
             max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
-            objectives=config.objectives or oracles.OBJECTIVES,
+            objective=config.objective, objectives=config.objectives or (config.objective, *oracles.OBJECTIVES[1:]),
         )  # fmt: skip
         self.oracle._set_project_dir(run.path("tuner"), "oracle")
         feasibility.keep_shares_for(space.hyperparameters().values)
@@ -172,7 +172,7 @@ class _Session:
     def tell(self, candidate: Candidate) -> None:
         """Report a trial; one that failed as accuracy 0: the Bayesian oracle learns from it, Hyperband counts it."""
         trial = self.running.pop(candidate.id).trial
-        steps = candidate.epochs if candidate.status == "completed" else ({"val_accuracy": 0.0},)
+        steps = candidate.epochs if candidate.status == "completed" else ({self.config.objective: 0.0},)
         for step, metrics in enumerate(steps):
             self.oracle.update_trial(trial.trial_id, dict(metrics), step=step)
         trial.status = "COMPLETED"
@@ -231,9 +231,11 @@ class _Session:
     def _standing(self) -> dict[str, Any]:
         """Return what a reader of a live line asks: how many trials at most, the best so far, the time that is left."""
         limit = self.config.time_limit_minutes
-        best = max((c.metrics["val_accuracy"] for c in self.candidates if c.status == "completed"), default=None)
+        objective = self.config.objective
+        best = max((c.metrics[objective] for c in self.candidates if c.status == "completed"), default=None)
         left = None if limit is None else max(0.0, 60 * limit - self.clock.seconds())
-        return {"of": self.config.max_trials, "best": best, "seconds_left": left, "workers": self.engine.workers}
+        about = {"of": self.config.max_trials, "objective": objective, "workers": self.engine.workers}
+        return {**about, "best": best, "seconds_left": left}
 
     def _time_is_up(self) -> bool:
         limit = self.config.time_limit_minutes

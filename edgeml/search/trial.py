@@ -1,7 +1,8 @@
 """What a job does, in whatever process: build the network, count it again, train it, keep its weights.
 
 trial      a few epochs, its best one counts; a Hyperband trial goes on from its parent's weights
-finalist   all epochs with a cosine schedule, its last one counts; kept as ``finalists/<id>/model.keras``
+finalist   all epochs by the recipe's schedule, then batch statistics of clean samples; what counts is measured after
+           that; kept as ``finalists/<id>/model.keras``
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeml import costs, train
+import numpy as np
+
+from edgeml import batch_statistics, costs, train
 from edgeml.augmentation import Augmenter
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import as_if_trained, keras_operators
+from edgeml.recipe import PLATEAU_PATIENCE
 from edgeml.records import Cost
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.search.engine import Job, Outcome
@@ -26,6 +30,8 @@ from edgeml.search.space import Space
 Metrics = dict[str, float]
 OnEpoch = Callable[[int, Metrics], None]
 Splits = Mapping[str, Arrays]
+STATISTICS_SAMPLES = 4096  # 1,000 to 10,000 are enough (see batch_statistics)
+LEAST_BATCH = 128  # of them: smaller batches add noise to what the layers behind see
 
 
 def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Outcome:
@@ -39,6 +45,7 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
     keras.utils.clear_session(free_memory=False)
     start, history = time.monotonic(), list[Metrics]()
     built: Cost | None = None
+    measured: Metrics = {}
 
     def follow(number: int, metrics: Metrics) -> None:
         history.append(metrics)
@@ -49,17 +56,18 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
 
     try:
         if job.kind == "finalist":
-            _train_to_the_end(files, space, splits, job, follow)
+            measured = _train_to_the_end(files, space, splits, job, follow)
         else:
             built = _try(files, space, splits, job, follow)
     except EdgemlError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a trial dies of, the search goes on and says so)
         return outcome("failed", error=f"{error}\n{traceback.format_exc()}")
-    last = history[-1] if history else {}
+    last = {**(history[-1] if history else {}), **measured}
     if not math.isfinite(last.get("val_loss", math.nan)):
         return outcome("diverged", metrics=last, error="the loss is not finite")
-    best = last if job.kind == "finalist" else max(history, key=lambda metrics: metrics["val_accuracy"])
+    objective = files.recipe.search.objective
+    best = last if job.kind == "finalist" else max(history, key=lambda metrics: metrics[objective])
     return outcome("completed", metrics=best, built_cost=built)
 
 
@@ -67,19 +75,20 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     import keras
 
     config, values = files.recipe.search, job.hyperparameters
-    seed = train.network_seed(config.seed, int(job.id[1:]))
+    seed = train.network_seed(config.seed, job.number)
     keras.utils.set_random_seed(seed)
     model = space.model(values)
     built = _recounted(model, job)
     first, epochs = int(values.get("tuner/initial_epoch", 0)), int(values.get("tuner/epochs", config.epochs))
-    train.compile_for(model, space.option(values, "optimizer"), space.option(values, "learning_rate"))
+    _compile(files, space, model, values)
     parent = values.get("tuner/trial_id")
     if parent:
         model.optimizer.build(model.trainable_variables)  # else Keras warns, and leaves the optimizer's state behind
         model.load_weights(files.path("trials", f"t{int(parent):04d}", "network.weights.h5"))
+    stopping = _early_stopping(files, config.early_stopping, keep_best=False)
     x, y = splits["train"]  # in random order
     few = {**splits, "train": (x[: config.train_samples], y[: config.train_samples])}
-    _fit(files, model, few, seed, epochs - first, on_epoch)
+    _fit(files, model, few, seed, epochs - first, on_epoch, stopping)
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
@@ -96,29 +105,61 @@ def _recounted(model: Any, job: Job) -> Cost:
     return built
 
 
-def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> None:
+def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Metrics:
+    """Train and keep a finalist; return what the network that is kept reaches on validation."""
     import keras
 
     config, values = files.recipe, job.hyperparameters
     epochs = job.epochs or config.train.epochs
-    seed = train.network_seed(config.search.seed, int(job.id[1:]), finalist=True)
+    seed = train.network_seed(config.search.seed, job.number, finalist=True, number=job.seed_number)
     keras.utils.set_random_seed(seed)
     model = space.model(values)
     steps = train.steps(len(splits["train"][0]), config.search.batch_size, epochs)
-    train.compile_for(
-        model, space.option(values, "optimizer"), space.option(values, "learning_rate"),
-        label_smoothing=config.train.label_smoothing, cosine_steps=steps,
+    _compile(
+        files, space, model, values, label_smoothing=config.train.label_smoothing,
+        cosine_steps=steps if config.train.schedule == "cosine" else None,
     )  # fmt: skip
-    _fit(files, model, splits, seed, epochs, on_epoch)
+    callbacks = _early_stopping(files, config.train.early_stopping, keep_best=True)
+    if config.train.schedule == "plateau":
+        callbacks.append(train.plateau(PLATEAU_PATIENCE))
+    history = _fit(files, model, splits, seed, epochs, on_epoch, callbacks)
+    if not math.isfinite(history[-1]["val_loss"]):
+        return history[-1]
+    batch_statistics.reestimate(model, _some(splits["train"][0], seed), max(LEAST_BATCH, config.search.batch_size))
     path = files.path("finalists", job.id, "model.keras")
     beside = path.with_name("partial.keras")
     model.save(beside)
     os.replace(beside, path)
+    return train.evaluate(model, splits["validation"], model.output_shape[-1])
 
 
-def _fit(files: RunFiles, model: Any, splits: Splits, seed: int, epochs: int, on_epoch: OnEpoch) -> None:
-    train.fit(
+def _some(x: Any, seed: int) -> Any:
+    """Return as many rows as batch statistics need, drawn evenly."""
+    count = min(len(x), STATISTICS_SAMPLES)
+    return x[np.sort(np.random.default_rng(seed).choice(len(x), count, replace=False))]
+
+
+def _compile(files: RunFiles, space: Space, model: Any, values: Mapping[str, Any], **options: Any) -> None:
+    train.compile_for(
+        model, space.option(values, "optimizer"), space.option(values, "learning_rate"),
+        balanced=files.recipe.search.objective == "val_balanced_accuracy", **options,
+    )  # fmt: skip
+
+
+def _early_stopping(files: RunFiles, patience: int | None, *, keep_best: bool) -> list[Any]:
+    if patience is None:
+        return []
+    return [train.early_stopping(files.recipe.search.objective, patience, keep_best=keep_best)]
+
+
+def _fit(
+    files: RunFiles, model: Any, splits: Splits, seed: int, epochs: int, on_epoch: OnEpoch, callbacks: Sequence[Any]
+) -> list[Metrics]:
+    classes = model.output_shape[-1]
+    is_balanced = files.recipe.train.class_weight == "balanced"
+    return train.fit(
         model, splits["train"], splits["validation"], epochs=epochs, batch_size=files.recipe.search.batch_size,
-        seed=seed, num_classes=model.output_shape[-1], augment=Augmenter(files.recipe.data.augment, seed),
-        on_epoch=on_epoch,
+        seed=seed, num_classes=classes, augment=Augmenter(files.recipe.data.augment, seed), on_epoch=on_epoch,
+        class_weights=train.balanced_weights(splits["train"][1], classes) if is_balanced else None,
+        callbacks=callbacks,
     )  # fmt: skip

@@ -159,13 +159,15 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
                 candidates = pipeline.search(folder, arrays, engine, on_event)
     finally:
         folder.close()
-    best = sorted((c for c in candidates if c.status == "completed"), key=lambda c: -c.metrics["val_accuracy"])
+    objective = recipe.search.objective
+    best = sorted((c for c in candidates if c.status == "completed"), key=lambda c: -c.metrics[objective])
     counts = {status: sum(c.status == status for c in candidates) for status in {c.status for c in candidates}}
     document = {
         "run": str(folder.root), "trials": counts, "refused": folder.ledger.of("refused")[-1]["counts"],
+        "objective": objective,
         "best": [
-            {"id": c.id, "val_accuracy": c.metrics["val_accuracy"], "cost": to_json(c.cost), "share": str(c.share),
-             "space": c.space}
+            {"id": c.id, "val_accuracy": c.metrics["val_accuracy"], objective: c.metrics[objective],
+             "cost": to_json(c.cost), "share": str(c.share), "space": c.space}
             for c in best
         ],
         "failed": [
@@ -174,10 +176,10 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
         "seconds": seconds["search"],
     }  # fmt: skip
     rows = [
-        [c.id, c.space, str(c.share), f"{c.cost.params:,}", f"{c.cost.macs:,}", f"{c.metrics['val_accuracy']:.3f}"]
+        [c.id, c.space, str(c.share), f"{c.cost.params:,}", f"{c.cost.macs:,}", f"{c.metrics[objective]:.3f}"]
         for c in best[:10]
     ]
-    text = table(["trial", "space", "share", "params", "MACs", "val accuracy"], rows)
+    text = table(["trial", "space", "share", "params", "MACs", objective.replace("_", " ")], rows)
     lines = [text, "", *_failures(candidates), f"run      {folder.root}", f"next     edgeml export {folder.root}"]
     return "\n".join(lines), document
 

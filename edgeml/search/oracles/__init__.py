@@ -38,19 +38,20 @@ def create(
     epochs: int,
     seed: int,
     costs: Callable[[Mapping[str, Any]], Cost] | None = None,
+    objective: str = OBJECTIVES[0],
     objectives: Sequence[str] = OBJECTIVES,
 ) -> Any:
-    """Return a KerasTuner oracle that maximises validation accuracy over feasible networks.
+    """Return a KerasTuner oracle that maximises ``objective`` over feasible networks.
 
     ``seed`` 0 counts like any other (KerasTuner takes it for "no seed"). ``nsga2`` also minimises those of
     ``objectives`` that are fields of ``Cost``, as ``costs`` gives them for hyper-parameters; without ``costs``, and for
-    the others, validation accuracy is the only objective.
+    the others, ``objective`` is the only one.
     """
     import keras_tuner as kt
 
     module = _module(name)
     oracle = restricted(module.oracle_class(), accepts)(
-        objective=kt.Objective("val_accuracy", "max"),
+        objective=kt.Objective(objective, "max"),
         hyperparameters=hyperparameters,
         seed=seed + 1,
         max_consecutive_failed_trials=UNLIMITED,

@@ -1,0 +1,137 @@
+"""What was chosen on which split, and how it held: validation, blend and test side by side, so that over-fitting shows.
+
+validation   the search looked at it after every epoch of every trial
+blend        chose the members and their weights; cross-fitted: each fifth is judged by what the others decided
+test         read once, when nothing is left to choose
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml import ensemble, evaluation, intervals, pipeline
+from edgeml.assembly import Field, probabilities_of
+from edgeml.ensemble import Choice
+from edgeml.ensemble.weights import FOLDS, cross_blended
+from edgeml.records import to_json
+from edgeml.run_folder import Arrays, RunFolder
+
+Json = dict[str, Any]
+Float = NDArray[np.float64]
+SPLITS = ("validation", "blend", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The finalists, who of them ships, and what each says about the test split, (N, K)."""
+
+    field: Field
+    choice: Choice
+    test: tuple[Float, ...]
+
+
+def shipped(run: RunFolder, selection: Selection, arrays: Mapping[str, Arrays], trials: int) -> Json:
+    """Return the accuracy of the graph that ships on every split that something was decided on, and on test.
+
+    On blend its weights are those fitted without the fifth that they are judged by.
+    """
+    choice, weights = selection.choice, np.asarray(selection.choice.weights)
+    members = [selection.field.models[i] for i in choice.members]
+    validation = np.stack([probabilities_of(model, arrays["validation"][0]) for model in members])
+    test = np.stack([selection.test[i] for i in choice.members])
+    decided = selection.field.blend[list(choice.members)]
+    config, labels = run.recipe.ensemble, np.asarray(arrays["blend"][1])
+    outputs = {
+        "validation": ensemble.blend(validation, weights, choice.mean),
+        "blend": cross_blended(decided, labels, config.weights, mean=choice.mean, seed=run.recipe.search.seed),
+        "test": ensemble.blend(test, weights, choice.mean),
+    }
+    balanced = pipeline.is_skewed(run)
+    return {
+        **{name: evaluation.scored(p, np.asarray(arrays[name][1]), balanced=balanced) for name, p in outputs.items()},
+        "folds": FOLDS,
+        "trials_compared": trials,
+        "finalists_compared": len(selection.field.finalists),
+        "sets_compared": choice.compared,
+        "sets_cross_fitted": choice.scored,
+    }
+
+
+def seeds(finalists: Sequence[Json]) -> list[Json]:
+    """Return mean and standard deviation over the seeds of each finalist, on every split."""
+    rows: dict[str, list[Json]] = {}
+    for one in finalists:
+        rows.setdefault(pipeline.trial_of(one["id"]), []).append(one)
+    return [
+        {"id": name, "cost": own[0]["cost"]}
+        | {
+            f"{split}_accuracy": pipeline.spread([one[f"{split}_accuracy"]["accuracy"] for one in own])
+            for split in SPLITS
+        }
+        for name, own in rows.items()
+    ]
+
+
+def finalists(run: RunFolder, selection: Selection, arrays: Mapping[str, Arrays]) -> list[Json]:
+    """Return each finalist with its accuracy on every split, its cost and its latency."""
+    return [_finalist(run, selection, index, arrays) for index in range(len(selection.field.finalists))]
+
+
+def _finalist(run: RunFolder, selection: Selection, index: int, arrays: Mapping[str, Arrays]) -> Json:
+    field = selection.field
+    outputs = {
+        "validation": probabilities_of(field.models[index], arrays["validation"][0]),
+        "blend": field.blend[index],
+        "test": selection.test[index],
+    }
+    labels = {name: np.asarray(arrays[name][1]) for name in SPLITS}
+    balanced = pipeline.is_skewed(run)
+    return {
+        "id": field.finalists[index].id,
+        "cost": to_json(field.finalists[index].cost),
+        **{f"{name}_accuracy": evaluation.scored(p, labels[name], balanced=balanced) for name, p in outputs.items()},
+        "blend_log_loss": ensemble.log_loss(field.blend[index], labels["blend"]),
+        "latency": [
+            {"runtime": limit.runtime, "precision": limit.precision, "ms": ms, "max_ms": limit.max_ms}
+            for limit, ms in field.measured_ms[index].items()
+        ],
+        "chosen": index in selection.choice.members,
+    }
+
+
+def ensemble_rows(selection: Selection, arrays: Mapping[str, Arrays]) -> Json:
+    """Return the members, why they were chosen, what plain averaging gives, and how far the finalists disagree."""
+    field, choice, test = selection.field, selection.choice, selection.test
+    y = np.asarray(arrays["test"][1])
+    labels = np.asarray(arrays["blend"][1])
+    chosen, tested = field.blend[list(choice.members)], np.stack([test[i] for i in choice.members])
+    weights, plain = np.asarray(choice.weights), np.full(len(chosen), 1 / len(chosen))
+    rows = [
+        ("best single network", choice.single_loss, test[choice.single]),
+        ("members, plain mean", ensemble.log_loss(ensemble.blend(chosen, plain, choice.mean), labels),
+         ensemble.blend(tested, plain, choice.mean)),
+        (f"members, {choice.mean} mean with fitted weights", choice.loss, ensemble.blend(tested, weights, choice.mean)),
+    ]  # fmt: skip
+    comparison = []
+    for name, loss, probabilities in rows if len(chosen) > 1 else rows[:1]:
+        scored = intervals.accuracy(probabilities.argmax(axis=1), y)
+        comparison.append({"name": name, "blend_log_loss": loss, "test_accuracy": scored["accuracy"],
+                           "test_interval_95": scored["interval_95"]})  # fmt: skip
+    votes = field.blend.argmax(axis=2)
+    return {
+        "members": [{"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, weights, strict=True)],
+        "mean": choice.mean,
+        "weights_method": "nelder-mead" if len(chosen) > 1 else "none",
+        "kept": "ensemble" if len(chosen) > 1 else "single",
+        "reason": choice.reason,
+        "comparison": comparison,
+        "disagreement": {
+            "ids": [c.id for c in field.finalists],
+            "matrix": [[float(np.mean(a != b)) for b in votes] for a in votes],
+        },
+    }

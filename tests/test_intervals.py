@@ -1,0 +1,38 @@
+"""Intervals of accuracies: textbook figures, and how often they hold the truth."""
+
+import numpy as np
+import pytest
+
+from edgeml import intervals
+
+
+def test_the_wilson_interval_is_the_textbooks():
+    assert intervals.proportion(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert intervals.proportion(0, 10)[0] == pytest.approx(0, abs=1e-9)
+    assert intervals.proportion(10, 10)[1] == pytest.approx(1)
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur():
+    labels = np.array([0] * 8 + [1] * 2 + [3])
+    predicted = np.array([0] * 8 + [0, 1] + [3])
+    found = intervals.balanced_accuracy(predicted, labels)
+    assert found["accuracy"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert found["samples"] == 11
+    assert found["interval_95"][0] < found["accuracy"] < found["interval_95"][1]
+
+
+def test_of_one_class_it_is_the_wilson_interval():
+    labels = np.zeros(10, np.int64)
+    predicted = np.where(np.arange(10) < 7, 0, 1)
+    assert intervals.balanced_accuracy(predicted, labels)["interval_95"] == pytest.approx(intervals.proportion(7, 10))
+
+
+def test_its_interval_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    labels, recalls = np.repeat([0, 1, 2], [200, 40, 20]), np.array([0.95, 0.8, 0.6])
+    held = 0
+    for _ in range(1000):
+        right = rng.random(len(labels)) < recalls[labels]
+        low, high = intervals.balanced_accuracy(np.where(right, labels, (labels + 1) % 3), labels)["interval_95"]
+        held += low <= recalls.mean() <= high
+    assert 0.93 <= held / 1000 <= 0.98
