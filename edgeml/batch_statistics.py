@@ -7,8 +7,8 @@
 Moving averages lag behind the weights and hold the last steps only, and those were augmented. So the samples are clean
 ones of train, a cumulative mean stands in for the moving one, and whatever else behaves otherwise in training (dropout,
 noise) behaves as at inference. Source: "PreciseBN", Wu & Johnson 2021, arXiv 2105.07576, section 3: 1,000 to 10,000
-samples are enough. On digits (ds_cnn, 25 epochs, 797 held-out images, 3 seeds) it gave 0.6 to 1.4 points, with batches of
-64 as of 1,000. The same step follows weight averaging in Izmailov et al. 2018, arXiv 1803.05407.
+samples are enough. On digits (ds_cnn, 25 epochs, 797 held-out images, 3 seeds) it gave 0.6 to 1.4 points, with batches
+of 64 as of 1,000. The same step follows weight averaging in Izmailov et al. 2018, arXiv 1803.05407.
 """
 
 from __future__ import annotations
