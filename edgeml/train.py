@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,12 @@ def fit(
     num_classes: int,
     augment: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     on_epoch: Callable[[int, Metrics], None] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> list[Metrics]:
-    """Train a compiled model and return its metrics per epoch: loss, accuracy, val_loss, val_accuracy."""
+    """Train a compiled model and return its metrics per epoch: loss, accuracy, val_loss, val_accuracy.
+
+    ``callbacks``: Keras callbacks; what they add to the logs of an epoch is among its metrics.
+    """
     import keras
 
     keep_freed_memory()
@@ -75,7 +79,7 @@ def fit(
 
     follow = keras.callbacks.LambdaCallback(on_epoch_end=end, on_train_batch_end=stop_if_diverged)
     model.fit(batches, validation_data=held_out, validation_batch_size=512, epochs=epochs, verbose=0,
-              callbacks=[follow])  # fmt: skip
+              callbacks=[*callbacks, follow])  # fmt: skip
     return history
 
 

@@ -46,7 +46,7 @@ LAYERS = (
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing"),
     ("search", "exporting"),
     ("evaluation", "pipeline", "bundled", "tuners"),
-    ("bundle", "report", "assembly"),
+    ("bundle", "report", "assembly", "recipe_search"),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
     ("verbs",),

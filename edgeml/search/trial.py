@@ -6,11 +6,12 @@ finalist   all epochs with a cosine schedule, its last one counts; kept as ``fin
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeml import costs, train
@@ -28,8 +29,12 @@ OnEpoch = Callable[[int, Metrics], None]
 Splits = Mapping[str, Arrays]
 
 
-def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Outcome:
+def carry_out(
+    files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any] = ()
+) -> Outcome:
     """Train the network of a job; an exception in it is its outcome.
+
+    Each network has copies of its own of the Keras ``callbacks``, as with KerasTuner.
 
     Raises:
         IntegrityError: the network costs something else than its hyper-parameters said.
@@ -48,10 +53,11 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
         return Outcome(status, seconds=time.monotonic() - start, **more)
 
     try:
+        own = copy.deepcopy(list(callbacks))
         if job.kind == "finalist":
-            _train_to_the_end(files, space, splits, job, follow)
+            _train_to_the_end(files, space, splits, job, follow, own)
         else:
-            built = _try(files, space, splits, job, follow)
+            built = _try(files, space, splits, job, follow, own)
     except EdgemlError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a trial dies of, the search goes on and says so)
@@ -63,7 +69,7 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
     return outcome("completed", metrics=best, built_cost=built)
 
 
-def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Cost:
+def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any]) -> Cost:
     import keras
 
     config, values = files.recipe.search, job.hyperparameters
@@ -77,7 +83,7 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     if parent:
         model.optimizer.build(model.trainable_variables)  # else Keras warns, and leaves the optimizer's state behind
         model.load_weights(files.path("trials", f"t{int(parent):04d}", "network.weights.h5"))
-    _fit(files, model, splits, seed, epochs - first, on_epoch)
+    _fit(files, model, splits, seed, epochs - first, on_epoch, callbacks)
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
@@ -94,7 +100,9 @@ def _recounted(model: Any, job: Job) -> Cost:
     return built
 
 
-def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> None:
+def _train_to_the_end(
+    files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any]
+) -> None:
     import keras
 
     config, values = files.recipe, job.hyperparameters
@@ -107,16 +115,24 @@ def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, o
         model, space.option(values, "optimizer"), space.option(values, "learning_rate"),
         label_smoothing=config.train.label_smoothing, cosine_steps=steps,
     )  # fmt: skip
-    _fit(files, model, splits, seed, epochs, on_epoch)
+    _fit(files, model, splits, seed, epochs, on_epoch, callbacks)
     path = files.path("finalists", job.id, "model.keras")
     beside = path.with_name("partial.keras")
     model.save(beside)
     os.replace(beside, path)
 
 
-def _fit(files: RunFiles, model: Any, splits: Splits, seed: int, epochs: int, on_epoch: OnEpoch) -> None:
+def _fit(
+    files: RunFiles,
+    model: Any,
+    splits: Splits,
+    seed: int,
+    epochs: int,
+    on_epoch: OnEpoch,
+    callbacks: Sequence[Any],
+) -> None:
     train.fit(
         model, splits["train"], splits["validation"], epochs=epochs, batch_size=files.recipe.search.batch_size,
         seed=seed, num_classes=model.output_shape[-1], augment=Augmenter(files.recipe.data.augment, seed),
-        on_epoch=on_epoch,
+        on_epoch=on_epoch, callbacks=callbacks,
     )  # fmt: skip
