@@ -30,7 +30,8 @@ DOORS = {
     "typer": ("cli.py",),
     "sklearn": ("data/digits.py", "evaluation.py"),
     "scipy": ("ensemble/weights.py",),
-    "PIL": ("data/image_folder.py", "evaluation.py"),
+    "tensorboard": ("tensorboards.py",),
+    "PIL": ("data/image_folder.py", "evaluation.py", "tensorboards.py"),
     "matplotlib": ("report/",),
     "jinja2": ("report/",),
     "yaml": ("strict_yaml.py", "report/pages.py"),
@@ -39,7 +40,7 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("allocator", "errors", "intervals", "operators", "records"),
-    ("plugins", "strict_yaml", "recipe", "costs", "network", "scaling", "ledger", "train", "terminal"),
+    ("plugins", "strict_yaml", "recipe", "costs", "network", "scaling", "ledger", "train", "terminal", "tensorboards"),
     ("recipe_rules", "augmentation"),
     ("recipe_file", "quick_recipe"),
     ("run_folder", "data", "search_spaces", "folding", "runtimes", "keras_operators"),

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeml import costs, train
+from edgeml import costs, tensorboards, train
 from edgeml.augmentation import Augmenter
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.folding import fold_batch_norm
@@ -53,7 +53,7 @@ def carry_out(
         return Outcome(status, seconds=time.monotonic() - start, **more)
 
     try:
-        own = copy.deepcopy(list(callbacks))
+        own = [*copy.deepcopy(list(callbacks)), *_recorders(files, splits, job)]
         if job.kind == "finalist":
             _train_to_the_end(files, space, splits, job, follow, own)
         else:
@@ -87,6 +87,16 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
+
+
+def _recorders(files: RunFiles, splits: Splits, job: Job) -> list[Any]:
+    if not files.recipe.search.tensorboard:
+        return []
+    x, y = (array[: tensorboards.SAMPLES] for array in splits["validation"])
+    about, is_finalist = files.dataset(), job.kind == "finalist"
+    samples = tensorboards.Samples(x, [str(about["labels"][label]) for label in y], tuple(about["value_range"]))
+    folder = files.path("tensorboard", f"finalist_{job.id}" if is_finalist else job.id)
+    return [tensorboards.recorder(folder, job.hyperparameters, samples, is_finalist=is_finalist)]
 
 
 def _recounted(model: Any, job: Job) -> Cost:
