@@ -46,7 +46,7 @@ def recorder(folder: Path, hyperparameters: Mapping[str, Any], samples: Samples,
 
         def on_train_begin(self, logs: Any = None) -> None:
             self._events = _Events(folder)
-            self._events.start(hyperparameters)
+            self._events.start(folder.name, hyperparameters)
             self._score = -math.inf
             self._probe = _Probe(self.model)
 
@@ -83,12 +83,13 @@ class _Events:
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
 
-    def start(self, hyperparameters: Mapping[str, Any]) -> None:
+    def start(self, name: str, hyperparameters: Mapping[str, Any]) -> None:
+        """Write hyper-parameters; without a name of its own, a finalist would be averaged with its trial."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         known = {name: value if isinstance(value, (bool, int, float)) else str(value)
                  for name, value in hyperparameters.items()}  # fmt: skip
-        self._write(summary=hparams_pb(known))
+        self._write(summary=hparams_pb(known, trial_id=name))
 
     def scalar(self, name: str, value: float, step: int) -> None:
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb

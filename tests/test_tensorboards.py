@@ -62,6 +62,7 @@ def test_hyperparameters_are_the_trials(searched):
     ]
     known = parts[0].session_start_info.hparams
     assert {name: value.number_value for name, value in known.items()} == trial.hyperparameters
+    assert parts[0].session_start_info.group_name == trial.id  # TensorBoard averages over a group
     assert parts[1].session_end_info.status == 1
 
 

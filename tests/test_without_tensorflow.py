@@ -37,7 +37,7 @@ RECIPE = """
 schema_version: 1
 name: tiny
 data: {source: digits}
-search: {space: small, max_trials: 1, epochs: 1, batch_size: 2048}
+search: {space: small, max_trials: 1, epochs: 1, batch_size: 2048, tensorboard: true}
 train: {epochs: 1, finalists: 1}
 """
 PROGRAM = """
@@ -92,3 +92,6 @@ def test_a_search_on_jax_needs_no_tensorflow(tmp_path):
     assert found["here"] == 4 * ["completed"]
     assert found["promoted"] > 0, "one that goes on from the weights of another"
     assert found["finalist"] == [None, 10]
+    logs = {path.parent.name for path in (tmp_path / "runs" / "here" / "tensorboard").glob("*/events*")}
+    assert {"t0000", "t0003"} < logs
+    assert [path.parent.parent.name for path in (tmp_path / "runs").rglob("sprite.png")] == ["tensorboard"]
