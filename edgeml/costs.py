@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edgeml.operators import Operator
 from edgeml.records import Cost
@@ -33,41 +33,67 @@ def peak_activation_elements(operators: Sequence[Operator]) -> int:
     """Return the most activation elements alive at once in the best topological order."""
     graph = _Memory(operators)
     best = {0: 0}
-    queue = [(0, 0, 0)]  # among equal peaks, the set with more operators done comes first
+    queue = [(0, 0, 0, graph.ready, 0)]  # among equal peaks, the set with more operators done comes first
     while queue and len(best) <= MAX_ORDERS:
-        peak, _, done = heapq.heappop(queue)
+        peak, _, done, ready, alive = heapq.heappop(queue)
         if done == graph.all:
             return peak
         if peak > best[done]:
             continue
-        for index in graph.ready(done):
+        for index in _members(ready):
             after = done | 1 << index
-            higher = max(peak, graph.alive_while(done, index))
+            higher = max(peak, alive + graph.sizes[index])
             if higher < best.get(after, math.inf):
                 best[after] = higher
-                heapq.heappush(queue, (higher, -after.bit_count(), after))
+                state = graph.ready_after(index, ready, after), graph.alive_after(index, alive, after)
+                heapq.heappush(queue, (higher, -after.bit_count(), after, *state))
     return graph.given_order_peak()
 
 
 class _Memory:
-    """Sizes, producers and readers by index, and the questions that the search asks."""
+    """Sizes, sources and readers by index; sets of operators are the bits of an integer.
+
+    ``alive`` elements after a set of operators: the outputs of the set that somebody outside still reads, or that
+    nobody reads at all, for those are the graph's.
+    """
 
     def __init__(self, operators: Sequence[Operator]) -> None:
         index = {operator.name: i for i, operator in enumerate(operators)}
         self.sizes = [math.prod(operator.output_shape) for operator in operators]
-        self.needs = [sum(1 << index[name] for name in set(operator.inputs)) for operator in operators]
-        self.readers = [sum(1 << i for i, need in enumerate(self.needs) if need >> j & 1) for j in range(len(index))]
+        self.sources = [{index[name] for name in operator.inputs} for operator in operators]
+        self.needs = [sum(1 << source for source in sources) for sources in self.sources]
+        self.readers = [0] * len(operators)
+        for reader, sources in enumerate(self.sources):
+            for source in sources:
+                self.readers[source] |= 1 << reader
+        self.ready = sum(1 << i for i, need in enumerate(self.needs) if not need)
         self.all = (1 << len(operators)) - 1
 
-    def ready(self, done: int) -> list[int]:
-        return [i for i, need in enumerate(self.needs) if not done >> i & 1 and need & ~done == 0]
+    def ready_after(self, index: int, ready: int, after: int) -> int:
+        """Return the operators that can run after ``after``, to which ``index`` came last."""
+        ready &= ~(1 << index)
+        for reader in _members(self.readers[index]):
+            if not self.needs[reader] & ~after:
+                ready |= 1 << reader
+        return ready
 
-    def alive_while(self, done: int, index: int) -> int:
-        """Elements alive while operator ``index`` runs after ``done``: what somebody still reads, and its output."""
-        todo = self.all & ~done
-        held = sum(size for i, size in enumerate(self.sizes) if done >> i & 1 and self.readers[i] & todo)
-        outputs = sum(size for i, size in enumerate(self.sizes) if done >> i & 1 and not self.readers[i])
-        return held + outputs + self.sizes[index]
+    def alive_after(self, index: int, alive: int, after: int) -> int:
+        """Return the elements alive after ``after``, to which ``index`` came last."""
+        freed = sum(self.sizes[source] for source in self.sources[index] if not self.readers[source] & ~after)
+        return alive + self.sizes[index] - freed
 
     def given_order_peak(self) -> int:
-        return max(self.alive_while((1 << i) - 1, i) for i in range(len(self.sizes)))
+        """Return the peak of the order that the operators are in."""
+        peak = alive = 0
+        for index, size in enumerate(self.sizes):
+            peak = max(peak, alive + size)
+            alive = self.alive_after(index, alive, (1 << index + 1) - 1)
+        return peak
+
+
+def _members(of: int) -> Iterator[int]:
+    """Yield the bits that are set, lowest first."""
+    while of:
+        lowest = of & -of
+        yield lowest.bit_length() - 1
+        of ^= lowest

@@ -13,8 +13,9 @@ All convolutions and poolings pad with zeros to "same" size. Normalisation folds
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeml.operators import Operator, Shape
@@ -39,6 +40,7 @@ class Network:
     def __init__(self, input_shape: Shape) -> None:
         self.input = Layer("input", "input", (), tuple(input_shape))
         self.layers = [self.input]
+        self._counts: Counter[str] = Counter()
 
     def conv(self, x: Layer, filters: int, *, kernel: int = 1, stride: int = 1, bias: bool = False) -> Layer:
         """Convolve ``x`` with ``filters`` kernels of ``kernel`` x ``kernel``."""
@@ -92,19 +94,24 @@ class Network:
         return self._append("softmax", (x,), x.shape)
 
     def _append(self, kind: str, inputs: tuple[Layer, ...], shape: Shape, **options: Any) -> Layer:
-        number = sum(layer.kind == kind for layer in self.layers)
-        layer = Layer(f"{kind}_{number}", kind, inputs, shape, options)
+        layer = Layer(f"{kind}_{self._counts[kind]}", kind, inputs, shape, options)
+        self._counts[kind] += 1
         self.layers.append(layer)
         return layer
 
     def operators(self) -> tuple[Operator, ...]:
         """Return the operators of the folded graph, in topological order."""
-        done: dict[str, Operator] = {}
+        made: dict[str, Operator] = {}  # by their own name
+        bearing: dict[str, Operator] = {}  # by the layer whose output they bear
+        fused: dict[str, dict[str, Any]] = {}  # what the layers behind an operator change in it
         for layer in self.layers:
-            for operator in _OPERATORS[layer.kind](layer, [done[source.name] for source in layer.inputs]):
-                done[operator.name] = done[layer.name] = operator
-        unique = {operator.name: operator for operator in done.values()}
-        return tuple(unique.values())
+            sources = [bearing[source.name] for source in layer.inputs]
+            if layer.kind in _FUSED:
+                fused.setdefault(sources[0].name, {}).update(_FUSED[layer.kind](layer))
+            operators = _OPERATORS[layer.kind](layer, sources)
+            made.update((operator.name, operator) for operator in operators)
+            bearing[layer.name] = operators[-1]
+        return tuple(Operator(**{**vars(o), **fused[o.name]}) if o.name in fused else o for o in made.values())
 
     def keras(self, name: str = "probabilities") -> Any:
         """Build the Keras model, untrained and not compiled."""
@@ -155,14 +162,6 @@ def _convolution(
     return Operator(name, kind, (source,), shape, weights, biases, macs, (k, k), (stride, stride))
 
 
-def _norm_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    return [replace(sources[0], biases=layer.shape[-1])]
-
-
-def _act_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    return [replace(sources[0], activation=layer.options["name"])]
-
-
 def _dense_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
     weights = math.prod(layer.inputs[0].shape) * layer.options["units"]
     return [Operator(layer.name, "dense", (sources[0].name,), layer.shape, weights, layer.shape[-1], weights)]
@@ -181,8 +180,8 @@ _OPERATORS: dict[str, Callable[[Layer, list[Operator]], list[Operator]]] = {
     "conv": _conv_operator,
     "depthwise": _depthwise_operator,
     "separable": _separable_operators,
-    "norm": _norm_operator,
-    "act": _act_operator,
+    "norm": _view,
+    "act": _view,
     "add": _plain_operator,
     "max_pool": _plain_operator,
     "global_pool": _plain_operator,
@@ -190,6 +189,11 @@ _OPERATORS: dict[str, Callable[[Layer, list[Operator]], list[Operator]]] = {
     "dropout": _view,
     "dense": _dense_operator,
     "softmax": _plain_operator,
+}
+
+_FUSED: dict[str, Callable[[Layer], dict[str, Any]]] = {  # layer → what it makes of the operator before it
+    "norm": lambda layer: {"biases": layer.shape[-1]},
+    "act": lambda layer: {"activation": layer.options["name"]},
 }
 
 # --- reading 2: Keras layers

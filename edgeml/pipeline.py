@@ -78,10 +78,10 @@ def _ignores_skew(run: RunFolder) -> bool:
     return run.recipe.train.class_weight == "none" and run.recipe.search.objective == "val_accuracy"
 
 
-def engine_of(run: RunFolder) -> Engine:
-    """Return the engine that trains the networks of this run."""
+def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
+    """Return the engine that trains the networks of this run, with Keras ``callbacks`` of the user."""
     config = run.recipe.search
-    return Processes(run.root, workers=config.workers, memory_limit_mb=config.memory_limit_mb)
+    return Processes(run.root, workers=config.workers, memory_limit_mb=config.memory_limit_mb, callbacks=callbacks)
 
 
 def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:

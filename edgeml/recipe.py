@@ -103,6 +103,7 @@ class Search:
         max=10_000,
     )  # fmt: skip
     batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
+    tensorboard: bool = _rule(False, "keep logs for TensorBoard in the run's folder tensorboard/")
     seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
     member_share: tuple[Fraction, ...] = _rule(
         (Fraction(1),),

@@ -71,7 +71,8 @@ def fit(
 ) -> list[Metrics]:
     """Train a compiled model and return its metrics per epoch: loss, accuracy, val_loss, val_accuracy.
 
-    ``class_weights`` (K,) multiply the loss of each class's training samples; ``callbacks`` are Keras'.
+    ``class_weights`` (K,) multiply the loss of each class's training samples; ``callbacks`` are Keras', and what they
+    add to the logs of an epoch is among its metrics.
     """
     import keras
 
@@ -93,7 +94,7 @@ def fit(
     follow = keras.callbacks.LambdaCallback(on_epoch_end=end, on_train_batch_end=stop_if_diverged)
     model.fit(batches, validation_data=(validation[0], _one_hot(validation[1], num_classes)),
               validation_batch_size=EVALUATION_BATCH, epochs=epochs, verbose=0,
-              callbacks=[follow, *callbacks])  # fmt: skip
+              callbacks=[*callbacks, follow])  # fmt: skip
     return history
 
 

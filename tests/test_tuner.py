@@ -6,6 +6,7 @@ import keras
 import keras_tuner as kt
 import numpy as np
 import pytest
+from spies import Notes
 
 import edgeml
 from edgeml.errors import BudgetError, UsageError
@@ -40,8 +41,10 @@ def tuner_of(tuner_class, folder, limit, build=build, **options):
     )
 
 
-def search(tuner, epochs=1):
-    tuner.search(X[:100], Y[:100], validation_data=(X[100:], Y[100:]), epochs=epochs, batch_size=50, verbose=0)
+def search(tuner, epochs=1, **options):
+    tuner.search(
+        X[:100], Y[:100], validation_data=(X[100:], Y[100:]), epochs=epochs, batch_size=50, verbose=0, **options
+    )
     return tuner
 
 
@@ -57,6 +60,20 @@ def test_no_trial_over_budget_none_that_cannot_be_built_none_failed(searched):
     assert searched.feasibility.refused["params"] > 0
     assert searched.feasibility.refused["build"] > 0
     assert type(searched).__name__ == "BudgetedRandomSearch"
+
+
+def test_callbacks_work_as_in_keras_tuner(tmp_path):
+    tuner = tuner_of(kt.RandomSearch, tmp_path / "t", 300, max_trials=2)
+    callbacks = [
+        Notes(tmp_path / "notes"),
+        keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, min_delta=1e9, patience=1),
+        keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=2),  # nothing is better: three epochs
+        keras.callbacks.TensorBoard(str(tmp_path / "logs")),
+    ]
+    search(tuner, epochs=5, callbacks=callbacks)
+    assert len(tuner.oracle.trials) == 2
+    assert (tmp_path / "notes").read_text().splitlines() == 2 * ["1 0 0.01", "2 1 0.01", "3 2 0.005"]
+    assert len(list((tmp_path / "logs").glob("*/execution0/train/events*"))) == 2
 
 
 @pytest.mark.parametrize("tuner_class", [kt.BayesianOptimization, kt.Hyperband, edgeml.tuners.TPE, edgeml.tuners.NSGA2])

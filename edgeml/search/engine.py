@@ -8,7 +8,7 @@ the one that ``edgeml search`` uses. What a job does is the same everywhere: ``t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -95,9 +95,17 @@ class Engine(Protocol):
 class InProcess:
     """Trains in this process, in the order of submission; it has no limits of time or memory to enforce."""
 
-    def __init__(self, files: RunFiles, space: Space, splits: Mapping[str, Arrays], workers: int = 1) -> None:
+    def __init__(
+        self,
+        files: RunFiles,
+        space: Space,
+        splits: Mapping[str, Arrays],
+        workers: int = 1,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         self.workers = workers
         self._about = files, space, splits
+        self._callbacks = callbacks
         self._jobs: list[Job] = []
 
     def warm_up(self) -> None:
@@ -112,7 +120,9 @@ class InProcess:
         from edgeml.search import trial
 
         job = self._jobs.pop(0)
-        return job, trial.carry_out(*self._about, job, lambda number, metrics: on_epoch(job, number, metrics))
+        return job, trial.carry_out(
+            *self._about, job, lambda number, metrics: on_epoch(job, number, metrics), self._callbacks
+        )
 
     def close(self) -> None:
         """Forget what has not begun."""

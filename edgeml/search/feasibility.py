@@ -1,4 +1,4 @@
-"""Is a set of hyper-parameters within budget? Answered in about a millisecond, before anything is built.
+"""Is a set of hyper-parameters within budget? Answered in less than a millisecond, before anything is built.
 
 Trials are stratified over shares of the budget: trial i may use ``shares[i % len(shares)]`` of every key, so that small
 networks (members of an ensemble) and large ones (alone) are searched alike. Widths multiply, so most random draws are

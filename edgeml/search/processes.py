@@ -7,19 +7,22 @@ What they print goes where this process's stderr goes: with ``edgeml search``, i
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from edgeml import errors
-from edgeml.errors import EdgemlError
+from edgeml.errors import EdgemlError, UsageError
 from edgeml.records import to_json
 from edgeml.search.engine import Job, OnEpoch, Outcome
 
@@ -34,24 +37,35 @@ _MB = 2**20
 
 
 class Processes:
-    """Trains in up to ``workers`` child processes of this one."""
+    """Trains in up to ``workers`` child processes of this one; ``callbacks`` of Keras go there as pickles.
+
+    Raises:
+        UsageError: a callback cannot be pickled, or its class lies where no other process can import it from.
+    """
 
     def __init__(
-        self, root: Path, *, workers: int = 1, memory_limit_mb: float | None = None, grown_mb: float | None = None
+        self,
+        root: Path,
+        *,
+        workers: int = 1,
+        memory_limit_mb: float | None = None,
+        grown_mb: float | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.workers, self._root, self._memory_limit_mb = workers, root.resolve(), memory_limit_mb
         self._grown_mb = grown_mb or (GROWN_SHARE * memory_limit_mb if memory_limit_mb else GROWN_MB)
+        self._callbacks = base64.b64encode(_pickled(callbacks)).decode()
         self._idle: list[_Child] = []
         self._busy: list[_Child] = []
 
     def warm_up(self) -> None:
         """Start the children; they import the framework while this process does."""
         while len(self._idle) + len(self._busy) < self.workers:
-            self._idle.append(_Child(self._root, self.workers))
+            self._idle.append(self._child())
 
     def submit(self, job: Job) -> None:
         """Give a job to a child."""
-        child = self._idle.pop(0) if self._idle else _Child(self._root, self.workers)
+        child = self._idle.pop(0) if self._idle else self._child()
         self._busy.append(child)
         child.give(job)
 
@@ -68,6 +82,9 @@ class Processes:
                 ended = ended or self._judged(child)
                 if ended is not None:
                     return ended
+
+    def _child(self, attempt: int = 1) -> _Child:
+        return _Child(self._root, self.workers, self._callbacks, attempt)
 
     def close(self) -> None:
         """Stop every child at once."""
@@ -131,7 +148,7 @@ class Processes:
                 f"worker: {_death(code)} {START_ATTEMPTS} times before it could train; a worker must start as edgeml"
                 f" does. {self._root / 'log.txt'} or --debug shows why."
             )
-        fresh = _Child(self._root, self.workers, child.attempt + 1)
+        fresh = self._child(child.attempt + 1)
         self._busy.append(fresh)
         fresh.give(child.job)
 
@@ -141,7 +158,7 @@ class _Child:
 
     job: Job
 
-    def __init__(self, root: Path, workers: int, attempt: int = 1) -> None:
+    def __init__(self, root: Path, workers: int, callbacks: str, attempt: int) -> None:
         self.events, write = os.pipe()
         self._heard, self._drained = b"", False
         self.begun: float | None = None
@@ -156,12 +173,16 @@ class _Child:
             os.close(write)
         self.pid = self._process.pid
         self._stdin: IO[bytes] = self._process.stdin  # type: ignore[assignment]  # a pipe was asked for
+        self._send({"callbacks": callbacks})
 
     def give(self, job: Job) -> None:
         """Send a job."""
         self.job, self.begun = job, None
+        self._send(to_json(job))
+
+    def _send(self, message: Any) -> None:
         with suppress(BrokenPipeError):  # it has died; ``ended`` tells
-            self._stdin.write(json.dumps(to_json(job)).encode() + b"\n")
+            self._stdin.write(json.dumps(message).encode() + b"\n")
             self._stdin.flush()
 
     def read(self) -> list[dict[str, Any]]:
@@ -195,6 +216,21 @@ def _environment(workers: int) -> dict[str, str]:
     # TensorFlow reads these where it starts; JAX has no such setting and is left alone.
     shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     return {**shared, **os.environ, "PYTHONPATH": path}
+
+
+def _pickled(callbacks: Sequence[Any]) -> bytes:
+    todo = "Give callbacks of an importable module, or in_process=True."
+    for callback in callbacks:
+        kind = type(callback)
+        if kind.__module__ == "__main__":
+            raise UsageError(f"callbacks: {kind.__qualname__} is defined in __main__, which the processes that train"
+                             f" cannot import; a module is required. {todo}")  # fmt: skip
+        try:
+            pickle.dumps(callback)
+        except Exception as error:  # a class may raise anything there
+            raise UsageError(f"callbacks: {kind.__qualname__} cannot be pickled ({error}); processes that train need"
+                             f" that. {todo}") from error  # fmt: skip
+    return pickle.dumps(list(callbacks))
 
 
 def _death(code: int) -> str:

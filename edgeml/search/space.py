@@ -9,6 +9,7 @@ from edgeml import plugins, scaling, splits
 from edgeml.operators import Operator, Shape
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
+from edgeml.search.given import Given
 
 CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
 TRAINING = {"optimizer": "adam", "learning_rate": 3e-3}  # for spaces that do not declare these hyper-parameters
@@ -47,11 +48,15 @@ class Space:
 
     def operators(self, values: Mapping[str, Any]) -> tuple[Operator, ...]:
         """List the operators of the folded graph, scaling included."""
-        return self._scaling.operators(self._call("operators", values))
+        return self._scaling.operators(self._call("operators", Given(values)))
 
     def build(self, values: Mapping[str, Any]) -> Any:
         """Build the compiled Keras network, without scaling."""
-        return self._call("build", values)
+        import keras_tuner
+
+        hp = keras_tuner.HyperParameters()
+        hp.values = dict(values)
+        return self._call("build", hp)
 
     def model(self, values: Mapping[str, Any]) -> Any:
         """Build the Keras network behind its scaling: raw values in, probabilities out; not compiled."""
@@ -61,16 +66,10 @@ class Space:
         """Return how a network is trained: ``optimizer`` or ``learning_rate``; a space need not declare them."""
         return values.get(key, values.get(f"{self.name_of(values)}/{key}", TRAINING[key]))
 
-    def _call(self, function: str, values: Mapping[str, Any]) -> Any:
-        import keras_tuner
-
-        hp = keras_tuner.HyperParameters()
-        hp.values = dict(values)
-        module = self._modules[self.name_of(values)]
+    def _call(self, function: str, hp: Any) -> Any:
         if len(self.names) == 1:
-            return getattr(module, function)(hp, *self._arguments)
-        hp.Choice(CHOICE, list(self.names))
-        return self._scoped(hp, self.name_of(values), function)
+            return getattr(self._modules[self.names[0]], function)(hp, *self._arguments)
+        return self._scoped(hp, hp.Choice(CHOICE, list(self.names)), function)
 
     def _scoped(self, hp: Any, name: str, function: str) -> Any:
         with hp.conditional_scope(CHOICE, [name]), hp.name_scope(name):

@@ -7,6 +7,7 @@ finalist   all epochs by the recipe's schedule, then batch statistics of clean s
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import batch_statistics, costs, train
+from edgeml import batch_statistics, costs, tensorboards, train
 from edgeml.augmentation import Augmenter
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.folding import fold_batch_norm
@@ -34,8 +35,12 @@ STATISTICS_SAMPLES = 4096  # 1,000 to 10,000 are enough (see batch_statistics)
 LEAST_BATCH = 128  # of them: smaller batches add noise to what the layers behind see
 
 
-def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Outcome:
+def carry_out(
+    files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any] = ()
+) -> Outcome:
     """Train the network of a job; an exception in it is its outcome.
+
+    Each network has copies of its own of the Keras ``callbacks``, as with KerasTuner.
 
     Raises:
         IntegrityError: the network costs something else than its hyper-parameters said.
@@ -55,10 +60,11 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
         return Outcome(status, seconds=time.monotonic() - start, **more)
 
     try:
+        own = [*copy.deepcopy(list(callbacks)), *_recorders(files, splits, job)]
         if job.kind == "finalist":
-            measured = _train_to_the_end(files, space, splits, job, follow)
+            measured = _train_to_the_end(files, space, splits, job, follow, own)
         else:
-            built = _try(files, space, splits, job, follow)
+            built = _try(files, space, splits, job, follow, own)
     except EdgemlError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a trial dies of, the search goes on and says so)
@@ -71,7 +77,7 @@ def carry_out(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch:
     return outcome("completed", metrics=best, built_cost=built)
 
 
-def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Cost:
+def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any]) -> Cost:
     import keras
 
     config, values = files.recipe.search, job.hyperparameters
@@ -88,10 +94,20 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     stopping = _early_stopping(files, config.early_stopping, keep_best=False)
     x, y = splits["train"]  # in random order
     few = {**splits, "train": (x[: config.train_samples], y[: config.train_samples])}
-    _fit(files, model, few, seed, epochs - first, on_epoch, stopping)
+    _fit(files, model, few, seed, epochs - first, on_epoch, [*stopping, *callbacks])
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
+
+
+def _recorders(files: RunFiles, splits: Splits, job: Job) -> list[Any]:
+    if not files.recipe.search.tensorboard:
+        return []
+    x, y = (array[: tensorboards.SAMPLES] for array in splits["validation"])
+    about, is_finalist = files.dataset(), job.kind == "finalist"
+    samples = tensorboards.Samples(x, [str(about["labels"][label]) for label in y], tuple(about["value_range"]))
+    folder = files.path("tensorboard", f"finalist_{job.id}" if is_finalist else job.id)
+    return [tensorboards.recorder(folder, job.hyperparameters, samples, is_finalist=is_finalist)]
 
 
 def _recounted(model: Any, job: Job) -> Cost:
@@ -105,7 +121,9 @@ def _recounted(model: Any, job: Job) -> Cost:
     return built
 
 
-def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch) -> Metrics:
+def _train_to_the_end(
+    files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any]
+) -> Metrics:
     """Train and keep a finalist; return what the network that is kept reaches on validation."""
     import keras
 
@@ -119,10 +137,10 @@ def _train_to_the_end(files: RunFiles, space: Space, splits: Splits, job: Job, o
         files, space, model, values, label_smoothing=config.train.label_smoothing,
         cosine_steps=steps if config.train.schedule == "cosine" else None,
     )  # fmt: skip
-    callbacks = _early_stopping(files, config.train.early_stopping, keep_best=True)
+    own = _early_stopping(files, config.train.early_stopping, keep_best=True)
     if config.train.schedule == "plateau":
-        callbacks.append(train.plateau(PLATEAU_PATIENCE))
-    history = _fit(files, model, splits, seed, epochs, on_epoch, callbacks)
+        own.append(train.plateau(PLATEAU_PATIENCE))
+    history = _fit(files, model, splits, seed, epochs, on_epoch, [*own, *callbacks])
     if not math.isfinite(history[-1]["val_loss"]):
         return history[-1]
     batch_statistics.reestimate(model, _some(splits["train"][0], seed), max(LEAST_BATCH, config.search.batch_size))

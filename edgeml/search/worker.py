@@ -1,6 +1,7 @@
 """A process that trains one network after the other: ``python -m edgeml.search.worker RUN PARENT EVENTS``.
 
-Jobs come as JSON lines on stdin; events go as JSON lines to the descriptor EVENTS, since libraries print to stdout:
+On stdin comes a JSON line with the user's callbacks, pickled, then one for each job; events go as JSON lines to the
+descriptor EVENTS, since libraries print to stdout:
 
     {"event": "begun"}   {"event": "epoch", "number": 0, "metrics": {…}}   {"event": "ended", "outcome": {…}}
     {"event": "refused", "kind": "IntegrityError", "message": "…"}
@@ -10,9 +11,11 @@ It ends with its parent, however that one ends: the kernel sends SIGKILL (Linux)
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -74,6 +77,12 @@ def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
     def send(event: str, **more: Any) -> None:
         out.write(json.dumps({"event": event, **more}) + "\n")
 
+    try:
+        callbacks = pickle.loads(base64.b64decode(json.loads(jobs.get())["callbacks"]))  # noqa: S301  (our parent's)
+    except Exception as error:  # noqa: BLE001  (an import in somebody's module may raise anything)
+        send("refused", kind="UsageError", message=f"callbacks: {error} in the process that trains; its modules must"
+             " be importable there. Move the callbacks to a module, or give in_process=True.")  # fmt: skip
+        return
     networks = space.of_run(files, splits)
     while True:
         job = Job.from_json(json.loads(jobs.get()))
@@ -81,7 +90,7 @@ def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
         try:
             outcome = trial.carry_out(
                 files, networks, splits, job,
-                lambda number, metrics: send("epoch", number=number, metrics=to_json(metrics)),
+                lambda number, metrics: send("epoch", number=number, metrics=to_json(metrics)), callbacks,
             )  # fmt: skip
         except EdgemlError as error:
             send("refused", kind=type(error).__name__, message=str(error))

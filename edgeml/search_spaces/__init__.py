@@ -7,5 +7,6 @@ A space is a module with two functions of the same arguments:
 
 Ours write ``network(hp, input_shape, num_classes) -> Network`` once and derive both. The default of every
 hyper-parameter is its cheapest value, so that the default network is the smallest. Widths are multiples of 8: runtimes
-leave their fast paths on others. ``hp`` is a ``keras_tuner.HyperParameters``.
+leave their fast paths on others. ``hp`` is a ``keras_tuner.HyperParameters``, or reads like one
+(``search.given``, where only the cost is asked).
 """

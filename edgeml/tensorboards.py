@@ -1,0 +1,183 @@
+"""What TensorBoard shows of a network: scalars, hyper-parameters, histograms, and the embedding of samples.
+
+    <folder>/events.out.tfevents.…      every epoch: its metrics; weights and activations as histograms; HParams
+    <folder>/projector_config.pbtxt     with tensors.tsv, metadata.tsv and sprite.png: what the classifier sees
+
+Written by TensorBoard's own code, which needs no TensorFlow, so it is the same on every backend. The format of event
+files: TFRecords of ``Event`` protocol buffers (tensorboard/compat/proto/event.proto).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLES = 256  # whose activations are looked at
+LAYERS = 6  # whose activations are shown, spread over the depth
+SPRITE_PIXELS = 64  # largest side of a sample in the sprite; TensorBoard takes sprites of up to 8,192 pixels
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples to look at: images ``(N, H, W, C)``, the name of each one's class, and the range of pixel values."""
+
+    images: NDArray[Any]
+    names: Sequence[str]
+    value_range: tuple[float, float]
+
+
+def recorder(folder: Path, hyperparameters: Mapping[str, Any], samples: Samples, *, is_finalist: bool = False) -> Any:
+    """Return the Keras callback that writes into ``folder``, which it empties first.
+
+    ``score/val_accuracy`` is what counts: of a trial the best epoch, of a finalist the last; HParams shows it.
+    """
+    import keras
+
+    class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+        """Writes at every epoch and at the end."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self._events = _Events(folder)
+            self._events.start(folder.name, hyperparameters)
+            self._score = -math.inf
+            self._probe = _Probe(self.model)
+
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            metrics = {name: float(value) for name, value in (logs or {}).items()}
+            accuracy = metrics.get("val_accuracy", math.nan)
+            self._score = accuracy if is_finalist else max(self._score, accuracy)
+            for name, value in {**metrics, "score/val_accuracy": self._score}.items():
+                self._events.scalar(name, value, epoch)
+            for weight in self.model.weights:
+                self._events.histogram(f"weights/{weight.path}", weight.numpy(), epoch)
+            for name, values in self._probe.activations(samples.images).items():
+                self._events.histogram(f"activations/{name}", values, epoch)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            self._events.end()
+            if is_finalist:
+                write_embedding(folder, self._probe.embedding(samples.images), samples)
+
+    return Recorder()
+
+
+class _Events:
+    """An event file."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        shutil.rmtree(folder, ignore_errors=True)  # of a trial that was tried before
+        folder.mkdir(parents=True)
+        self._event = Event
+        self._file = (folder / f"events.out.tfevents.{int(time.time())}.edgeml").open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(file_version="brain.Event:2")
+
+    def start(self, name: str, hyperparameters: Mapping[str, Any]) -> None:
+        """Write hyper-parameters; without a name of its own, a finalist would be averaged with its trial."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        known = {name: value if isinstance(value, (bool, int, float)) else str(value)
+                 for name, value in hyperparameters.items()}  # fmt: skip
+        self._write(summary=hparams_pb(known, trial_id=name))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        self._write(summary=scalar_pb(name, value), step=step)
+
+    def histogram(self, name: str, values: NDArray[Any], step: int) -> None:
+        """Write a histogram of the finite values."""
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        self._write(summary=histogram_pb(name, values[np.isfinite(values)]), step=step)
+        self._file.flush()
+
+    def end(self) -> None:
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+        from tensorboard.plugins.hparams.summary_v2 import _summary_pb
+
+        info = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
+        self._write(summary=_summary_pb(metadata.SESSION_END_INFO_TAG, data))
+        self._file.close()
+
+    def _write(self, **content: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+
+
+class _Probe:
+    """Looks into a network: a Keras model, or a scaling in front of one."""
+
+    def __init__(self, model: Any) -> None:
+        import keras
+
+        nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+        self._network = nested[0] if nested else model
+        self._before = model.layers[1 : model.layers.index(nested[0])] if nested else []
+        layers = [layer for layer in self._network.layers if not isinstance(layer, keras.layers.InputLayer)]
+        acts = [layer for layer in layers if isinstance(layer, (keras.layers.Activation, keras.layers.ReLU))] or layers
+        places = sorted({round(place) for place in np.linspace(0, len(acts) - 1, LAYERS)})
+        self._shown = [acts[place] for place in places]
+        dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+        penultimate = dense[-1].input if dense else layers[-1].input
+        outputs = [*(layer.output for layer in self._shown), penultimate]
+        self._model = keras.Model(self._network.inputs, outputs)
+
+    def activations(self, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return dict(zip((layer.name for layer in self._shown), self._outputs(images), strict=False))
+
+    def embedding(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self._outputs(images)[-1].reshape(len(images), -1)
+
+    def _outputs(self, images: NDArray[Any]) -> list[NDArray[Any]]:
+        import keras
+
+        x = keras.ops.convert_to_tensor(np.asarray(images, "float32"))
+        for layer in self._before:
+            x = layer(x)
+        return [keras.ops.convert_to_numpy(output) for output in self._model(x, training=False)]
+
+
+def write_embedding(folder: Path, vectors: NDArray[Any], samples: Samples) -> None:
+    """Write what TensorBoard's projector reads: a vector, a class and an image per sample."""
+    np.savetxt(folder / "tensors.tsv", vectors, fmt="%.6g", delimiter="\t")
+    names = [" ".join(name.split()) for name in samples.names]
+    (folder / "metadata.tsv").write_text("\n".join(names) + "\n", "utf-8")
+    sprite = _sprite(samples)
+    shown = ""
+    if sprite is not None:
+        image, height, width = sprite
+        image.save(folder / "sprite.png")
+        shown = f'  sprite {{ image_path: "sprite.png" single_image_dim: {width} single_image_dim: {height} }}\n'
+    config = f'embeddings {{\n  tensor_name: "penultimate"\n  tensor_path: "tensors.tsv"\n{shown}'
+    (folder / "projector_config.pbtxt").write_text(f'{config}  metadata_path: "metadata.tsv"\n}}\n', "utf-8")
+
+
+def _sprite(samples: Samples) -> tuple[Any, int, int] | None:
+    """Lay the images out in rows of a square, with the height and width of one; None if they have no colours."""
+    from PIL import Image
+
+    images = np.asarray(samples.images, "float32")
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        return None
+    every = math.ceil(max(images.shape[1:3]) / SPRITE_PIXELS)
+    images = images[:, ::every, ::every]
+    low, high = samples.value_range
+    pixels = np.clip(255 * (images - low) / max(high - low, 1e-12), 0, 255).astype("uint8")
+    count, height, width, channels = pixels.shape
+    side = math.ceil(math.sqrt(count))
+    sheet = np.zeros((side, side, height, width, channels), "uint8")
+    sheet.reshape(-1, height, width, channels)[:count] = pixels
+    rows = sheet.transpose(0, 2, 1, 3, 4).reshape(side * height, side * width, channels)
+    return Image.fromarray(rows[..., 0] if channels == 1 else rows), height, width

@@ -1,0 +1,102 @@
+"""What TensorBoard reads back of a search is what the ledger says."""
+
+import numpy as np
+import pytest
+from foreign import SMALL_SPACE, install
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util import tensor_util
+
+import edgeml
+from edgeml import tensorboards
+
+RECIPE = """
+schema_version: 1
+name: tiny
+data: {source: digits}
+search: {space: small, max_trials: 1, epochs: 2, batch_size: 512, tensorboard: true}
+train: {epochs: 2, finalists: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A trial and a finalist with logs, and the same ones without."""
+    folder = tmp_path_factory.mktemp("boards")
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, folder / "package", "search_spaces", "small", SMALL_SPACE)
+        (folder / "tiny.yaml").write_text(RECIPE)
+        with_logs, without = (
+            edgeml.run_search(folder / "tiny.yaml", folder / name, overrides=more, finalists=True, in_process=True)
+            for name, more in (("run", []), ("plain", ["search.tensorboard=false"]))
+        )
+    return folder, with_logs[0], without[0]
+
+
+def events(folder):
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    found.Reload()
+    return found
+
+
+def values(found, tag):
+    return [(e.step, tensor_util.make_ndarray(e.tensor_proto)) for e in found.Tensors(tag)]
+
+
+def test_scalars_are_the_ledgers(searched):
+    folder, trial, _ = searched
+    found = events(folder / "run" / "tensorboard" / trial.id)
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert [step for step, _ in values(found, name)] == [0, 1]
+        assert [value for _, value in values(found, name)] == pytest.approx([e[name] for e in trial.epochs], rel=1e-6)
+    assert values(found, "score/val_accuracy")[-1][1] == pytest.approx(trial.metrics["val_accuracy"], rel=1e-6)
+
+
+def test_hyperparameters_are_the_trials(searched):
+    folder, trial, _ = searched
+    metadata = events(folder / "run" / "tensorboard" / trial.id).summary_metadata
+    parts = [
+        plugin_data_pb2.HParamsPluginData.FromString(metadata[f"_hparams_/session_{part}_info"].plugin_data.content)
+        for part in ("start", "end")
+    ]
+    known = parts[0].session_start_info.hparams
+    assert {name: value.number_value for name, value in known.items()} == trial.hyperparameters
+    assert parts[0].session_start_info.group_name == trial.id  # TensorBoard averages over a group
+    assert parts[1].session_end_info.status == 1
+
+
+def test_histograms_count_every_weight_and_activation(searched):
+    folder, trial, _ = searched
+    found = events(folder / "run" / "tensorboard" / trial.id)
+    weights = [tag for tag in found.Tags()["tensors"] if tag.startswith("weights/")]
+    (kernel,) = [tag for tag in weights if "dense" in tag and tag.endswith("kernel")]
+    assert len(weights) == 1 + 4 + 2  # convolution, normalisation, classifier
+    assert [values(found, kernel)[step][1][:, 2].sum() for step in (0, 1)] == 2 * [10 * trial.hyperparameters["width"]]
+    activations = values(found, "activations/act_0")[1][1]
+    assert activations[:, 0].min() >= 0  # a ReLU's
+    assert activations[:, 2].sum() % (4 * 4 * trial.hyperparameters["width"]) == 0
+
+
+def test_a_finalists_embedding_has_a_vector_a_class_and_an_image_per_sample(searched):
+    folder, trial, _ = searched
+    place = folder / "run" / "tensorboard" / f"finalist_{trial.id}"
+    vectors, names = np.loadtxt(place / "tensors.tsv"), (place / "metadata.tsv").read_text().split()
+    labels = np.load(folder / "run" / "data" / "y_validation.npy")[: len(vectors)]
+    images = np.load(folder / "run" / "data" / "x_validation.npy")
+    assert vectors.shape == (min(len(images), tensorboards.SAMPLES), trial.hyperparameters["width"])
+    assert names == [str(label) for label in labels]
+    side = int(np.ceil(np.sqrt(len(vectors))))
+    with Image.open(place / "sprite.png") as sprite:
+        assert sprite.size == (8 * side, 8 * side)
+        second = np.asarray(sprite)[:8, 8:16]
+    np.testing.assert_allclose(second, images[1, ..., 0] * 255 / 16, atol=1)
+    assert not (folder / "run" / "tensorboard" / trial.id / "tensors.tsv").exists()
+
+
+def test_logs_change_nothing(searched):
+    folder, trial, plain = searched
+    assert (trial.epochs, trial.metrics) == (plain.epochs, plain.metrics)
+    assert not (folder / "plain" / "tensorboard").exists()
+    finalists = [(folder / run / "finalists" / trial.id / "model.keras").exists() for run in ("run", "plain")]
+    assert finalists == [True, True]
