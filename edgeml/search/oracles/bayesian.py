@@ -82,7 +82,7 @@ class Refusing(Redraw):
         told = self._vectors([trial.hyperparameters.values for trial in fitting])
         to_fitting = np.min([_distances(vectors, vector) for vector in told], axis=0)
         to_refused = np.full(len(pool), np.inf)
-        waiting = list(order)
+        waiting: list[int] = order.tolist()
         while waiting:
             place = next((place for place in waiting if to_fitting[place] <= to_refused[place]), waiting[0])
             waiting.remove(place)
