@@ -318,3 +318,36 @@ def test_a_proposal_takes_no_longer_than_it_may(name, tmp_path):
     told, seconds = LIMITS[name]
     row = tool.measure(name, [told], proposals=15, params=30_000, folder=tmp_path)[told]
     assert min(row["ask"], row["busy"]) <= seconds  # processor time: others may use this machine
+
+
+def wide_space():
+    hp = kt.HyperParameters()
+    hp.Int("width", 8, 48, step=8)
+    hp.Int("depth", 1, 4)
+    hp.Choice("growth", [1.0, 1.5, 2.0])
+    hp.Float("rate", 1e-4, 1e-1, sampling="log")
+    return hp
+
+
+def test_bayesian_judges_few_points_where_each_judgement_is_a_network_built(tmp_path):
+    """Larger is better, so the bound puts hundreds of points over budget first; 1,900 of them were judged."""
+    judged = set()
+
+    def size(values):
+        return values["width"] * (values["growth"] * values["depth"] + values["width"] / 8)
+
+    def accepts(values, trial):
+        judged.add(point(values))
+        return size(values) <= 100
+
+    drive = Drive(tmp_path, "bayesian", accepts, wide_space, trials=30)
+    drive.oracle.judges_dearly = True
+    drive.oracle.num_initial_points = 5
+    for _ in range(30):
+        trial = drive.oracle.create_trial("worker")
+        values = trial.hyperparameters.values
+        assert size(values) <= 100
+        drive.oracle.update_trial(trial.trial_id, {"val_accuracy": size(values) / 200})
+        trial.status = "COMPLETED"
+        drive.oracle.end_trial(trial)
+    assert len(judged) <= 30 * 15

@@ -36,6 +36,7 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
             super().__init__(*args, **kwargs)
             self.feasibility = Feasibility(lambda values: operators_of(self, values), budget)
             self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
+            self.oracle.judges_dearly = True
             if hasattr(self.oracle, "costs"):
                 self.oracle.costs = self.feasibility.cost
             self._unbuildable: dict[Any, Exception] = {}

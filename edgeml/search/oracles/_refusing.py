@@ -14,6 +14,7 @@ class Redraw:
     """Draw until a feasible, unseen point is found. The bases are KerasTuner's; only used in front of an oracle."""
 
     accepts: Accepts
+    judges_dearly: bool = False  # ``accepts`` builds a network, which takes a fifth of a second or more
     trials: dict[str, Any]
     hyperparameters: Any
     seed: int

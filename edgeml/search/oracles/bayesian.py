@@ -2,7 +2,9 @@
 
 KerasTuner optimises the bound over the whole space and rounds the optimum, to a point that may be over budget or known.
 Here ``POOL`` points are drawn and judged in the order of their bound, until one is accepted: the minimum over the
-feasible ones of the pool, for the price of few judgements.
+feasible ones of the pool, for the price of few judgements. Where larger networks are better the bound puts those over
+budget first, hundreds of them: nothing where a judgement takes a millisecond. Where a network has to be built for it
+(``judges_dearly``), points nearer to one refused just now than to any told trial wait until the others were judged.
 
 A fit costs the cube of the trials told: it takes at most ``BEST`` + ``OTHERS`` of them, and the kernel's length scale
 comes from the best and others of these, ``SCALED_ON`` in all.
@@ -63,12 +65,31 @@ class Refusing(Redraw):
         pool = [values for values in (self._drawn() for _ in range(POOL)) if not self._duplicate(values)]  # type: ignore[attr-defined]
         if not pool:
             return None
+        vectors = self._vectors(pool)
         # Threads slow matrices of a hundred rows down: a hundredfold where others use the machine, too.
         with threadpool_limits(limits=1, user_api="blas"):
             self._fit(trials)
-            mean, deviation = self.gpr.predict(self._vectors(pool), return_std=True)
-        in_order = (pool[place] for place in np.argsort(mean - self.beta * deviation, kind="stable"))
-        return next((values for values in in_order if self._admits(values)), None)
+            mean, deviation = self.gpr.predict(vectors, return_std=True)
+        order = np.argsort(mean - self.beta * deviation, kind="stable")
+        if self.judges_dearly:
+            return self._likely_first(pool, vectors, order, trials)
+        return next((pool[place] for place in order if self._admits(pool[place])), None)
+
+    def _likely_first(
+        self, pool: Sequence[dict[str, Any]], vectors: np.ndarray, order: np.ndarray, fitting: Sequence[Any]
+    ) -> dict[str, Any] | None:
+        """Return the first of ``order`` that is accepted; those that are likely to be refused come last."""
+        told = self._vectors([trial.hyperparameters.values for trial in fitting])
+        to_fitting = np.min([_distances(vectors, vector) for vector in told], axis=0)
+        to_refused = np.full(len(pool), np.inf)
+        waiting: list[int] = order.tolist()
+        while waiting:
+            place = next((place for place in waiting if to_fitting[place] <= to_refused[place]), waiting[0])
+            waiting.remove(place)
+            if self._admits(pool[place]):
+                return pool[place]
+            to_refused = np.minimum(to_refused, _distances(vectors, vectors[place]))
+        return None
 
     def _fit(self, trials: Sequence[Any]) -> None:
         told = _history.subset(self, trials, best=BEST, others=OTHERS)
@@ -96,6 +117,12 @@ class Refusing(Redraw):
         """Return points as KerasTuner's process sees them: each entry in [0, 1], idle ones at their default."""
         entries = self._nonfixed_space()  # type: ignore[attr-defined]
         return np.array([[h.value_to_prob(_value(h, values)) for h in entries] for values in points])
+
+
+def _distances(vectors: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Return how far (N, D) points lie from one, as (N,)."""
+    found: np.ndarray = np.linalg.norm(vectors - vector, axis=1)
+    return found
 
 
 def _value(entry: Any, values: dict[str, Any]) -> Any:
