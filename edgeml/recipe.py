@@ -78,6 +78,10 @@ class Search:
     space: tuple[str, ...] = _rule(
         ("ds_cnn",), "search space, or a list: the search runs over their union", plugin="search_spaces", min_items=1
     )
+    only: tuple[str, ...] = _rule(
+        (), "values that hyper-parameters of the space may take, e.g. [residual=true, stage_*_norm=batch,"
+        " optimizer=adam|adamw]; --dry-run lists them", pattern=r"[^\s=]+=[^\s=]+", min_items=1,
+    )  # fmt: skip
     oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)
     objective: str = _rule(
         "val_accuracy", "what the search maximises; balanced: the mean recall of the classes", choices=MAXIMISED

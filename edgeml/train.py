@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.allocator import keep_freed_memory
+from edgeml.memory import keep_freed_memory
 
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 Metrics = dict[str, float]

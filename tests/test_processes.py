@@ -161,21 +161,6 @@ def test_a_network_that_kills_eats_or_sleeps_costs_itself_alone(engine, networks
     assert not alive(child.pid)
 
 
-def test_a_child_that_has_grown_since_its_first_job_is_started_anew(tmp_path):
-    class Child:
-        pid, first_mb, stopped = os.getpid(), None, False
-
-        def stop(self):
-            self.stopped = True
-
-    engine, child = Processes(tmp_path, grown_mb=1e6), Child()
-    for first_mb, kept in ((None, True), (processes.memory_mb(child.pid) - 2 * processes.GROWTH_MB, False)):
-        engine._busy, engine._idle, child.first_mb = [child], [], first_mb or child.first_mb
-        engine._rest(child)
-        assert (engine._idle == [child], child.stopped) == (kept, not kept)
-    assert engine._busy == []
-
-
 def test_a_child_that_cannot_start_is_no_failed_trial(tmp_path, networks, place):
     (tmp_path / run_folder.RECIPE).write_text("no recipe")
     broken = Processes(tmp_path)

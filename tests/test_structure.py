@@ -39,7 +39,7 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("allocator", "errors", "intervals", "operators", "records"),
+    ("errors", "intervals", "memory", "operators", "records"),
     (
         "plugins",
         "strict_yaml",

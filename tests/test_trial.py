@@ -1,5 +1,6 @@
 """What a job does: promoted trials go on where their parent stopped, finalists are kept as they are measured."""
 
+import gc
 import math
 
 import keras
@@ -99,3 +100,10 @@ def test_a_finalist_that_diverges_leaves_no_file(small, splits, tmp_path):  # no
     assert trial.carry_out(run, space, broken, job, lambda *epoch: None).status == "diverged"
     assert not list(tmp_path.rglob("*.keras"))
     run.close()
+
+
+def test_networks_that_are_gone_leave_no_graph_behind(small, splits, tmp_path):  # noqa: F811
+    """Keras' step on TensorFlow holds a custom gradient, which TensorFlow registers for good, and with it its graph."""
+    search(begin(tmp_path / "run", trials=2), splits)
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o).__name__ == "FuncGraph" and o.name == "one_step_on_data"]

@@ -30,9 +30,6 @@ POLL_SECONDS = 0.1  # how often limits are looked at
 GROWN_MB = (
     4_000.0  # a child that holds more after a job is started anew; TensorFlow and a small network hold 400 to 900
 )
-# A child that holds so much more than after its first job, too: TensorFlow 2.21 never gives back what it needs to trace
-# a training step, 13 to 19 MB per network, the same one again or not (tensorflow issue 61791, since 2.11).
-GROWTH_MB = 1_000.0
 GROWN_SHARE = 0.75  # of the memory limit, where there is one: what is left must be enough to train in
 START_ATTEMPTS = 3
 STOP_SECONDS = 10.0
@@ -112,10 +109,7 @@ class Processes:
     def _rest(self, child: _Child) -> None:
         """Keep a child for the next job, unless it has grown."""
         self._busy.remove(child)
-        held = memory_mb(child.pid)
-        if child.first_mb is None:
-            child.first_mb = held
-        if held > min(self._grown_mb, child.first_mb + GROWTH_MB):
+        if memory_mb(child.pid) > self._grown_mb:
             child.stop()
         else:
             self._idle.append(child)
@@ -160,10 +154,7 @@ class Processes:
 
 
 class _Child:
-    """A process that trains, seen from its parent.
-
-    ``begun``: when it took its job, None if it has not. ``first_mb``: what it held after its first job, None before.
-    """
+    """A process that trains, seen from its parent. ``begun``: when it took its job, None if it has not."""
 
     job: Job
 
@@ -171,7 +162,6 @@ class _Child:
         self.events, write = os.pipe()
         self._heard, self._drained = b"", False
         self.begun: float | None = None
-        self.first_mb: float | None = None
         self.attempt = attempt
         command = [sys.executable, "-P", "-m", "edgeml.search.worker", str(root), str(os.getpid()), str(write)]
         try:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, scaling, splits, train
+from edgeml import data, splits, train
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
 from edgeml.search.feasibility import Feasibility
-from edgeml.search.space import Space
+from edgeml.search.space import Space, of_data
 
 DRAWS = 500
 TIMED_STEPS = 8
@@ -29,25 +29,27 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
     on_event(Event("data", "loading"))
     dataset = data.load(recipe.data)
     arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
-    low, high = dataset.value_range
-    space = Space(
-        recipe.search.space, scaling.input_shape(dataset.x), len(dataset.labels), scaling.rescale((low, high))
-    )
-    judge = Feasibility(space.operators, recipe.budget)
-    drawn = _drawn(space, recipe.search.seed)
-    default = judge.cost(space.hyperparameters().values)
+    networks = of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
+    judge = Feasibility(networks.operators, recipe.budget)
+    drawn = _drawn(networks, recipe.search.seed)
+    default = judge.cost(networks.hyperparameters().values)
     costs = [judge.cost(values) for values in drawn]
     fitting = [(c, values) for c, values in zip(costs, drawn, strict=True) if not recipe.budget.violations(c)]
     share = len(fitting) / len(drawn)
     if not recipe.budget.violations(default):
-        fitting.append((default, space.hyperparameters().values))
+        fitting.append((default, networks.hyperparameters().values))
     if not fitting:
         raise judge.none_fits()
     fitting.sort(key=lambda pair: pair[0].macs)
     on_event(Event("time", "a few steps of a typical network"))
-    seconds = _trial_seconds(recipe, space, fitting[len(fitting) // 2][1], arrays["train"])
+    seconds = _trial_seconds(recipe, networks, fitting[len(fitting) // 2][1], arrays["train"])
     return {
-        "space": {"size": _size(space), "feasible_share": share, "samples": len(drawn)},
+        "space": {
+            "size": _size(networks),
+            "feasible_share": share,
+            "samples": len(drawn),
+            "hyperparameters": {entry.name: _values(entry) for entry in networks.hyperparameters().space},
+        },
         "smallest": to_json(min([default, *costs], key=lambda c: c.params)),
         "largest": to_json(max(costs, key=lambda c: c.params)),
         "estimated_seconds": seconds * recipe.search.max_trials / recipe.search.workers,
@@ -76,7 +78,7 @@ def _size(space: Space) -> float:
     conditioning = {condition.name for entry in hp.space for condition in entry.conditions}
     parents = [entry for entry in hp.space if entry.name in conditioning]
     size = 0
-    for values in itertools.product(*(list(entry.values) for entry in parents)):
+    for values in itertools.product(*map(_values, parents)):
         hp.values = dict(zip((entry.name for entry in parents), values, strict=True))
         idle = [entry for entry in parents if not hp.is_active(entry)]
         if all(hp.values[entry.name] == entry.default for entry in idle):  # an idle parent counts once
@@ -85,7 +87,14 @@ def _size(space: Space) -> float:
 
 
 def _options(entry: Any) -> int:
-    return 1 if type(entry).__name__ in ("Float", "Fixed") else len(list(entry.values))
+    return 1 if type(entry).__name__ == "Float" else len(_values(entry))
+
+
+def _values(entry: Any) -> list[Any]:
+    """Return the values of a hyper-parameter, of a continuous one the least and the most."""
+    if type(entry).__name__ == "Float":
+        return [entry.min_value, entry.max_value]
+    return [entry.value] if type(entry).__name__ == "Fixed" else list(entry.values)
 
 
 def _trial_seconds(recipe: Recipe, space: Space, values: Mapping[str, Any], samples: splits.Arrays) -> float:

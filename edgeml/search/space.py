@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from edgeml import plugins, scaling, splits
 from edgeml.operators import Operator, Shape
+from edgeml.recipe import Recipe
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
+from edgeml.search import narrowing
 from edgeml.search.given import Given
 
 CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
@@ -18,24 +22,31 @@ TRAINING = {"optimizer": "adam", "learning_rate": 3e-3}  # for spaces that do no
 class Space:
     """Search spaces for one input shape, with the input scaling in front of every network."""
 
-    def __init__(self, names: Sequence[str], input_shape: Shape, num_classes: int, scaling: Scaling) -> None:
-        self.names = tuple(names)
+    def __init__(
+        self, names: Sequence[str], input_shape: Shape, num_classes: int, scaling: Scaling, only: Sequence[str] = ()
+    ) -> None:
+        self.names, self._only = tuple(names), tuple(only)
         self._modules = {name: plugins.get("search_spaces", name) for name in names}
         self._arguments = (input_shape, num_classes)
         self._scaling = scaling
 
     def hyperparameters(self) -> Any:
-        """Return KerasTuner hyper-parameters that know every entry of every space, at their defaults."""
+        """Return KerasTuner hyper-parameters that know every entry of every space, at their defaults.
+
+        Raises:
+            RecipeError: ``only`` asks for what the spaces do not have.
+        """
         import keras_tuner
 
         hp = keras_tuner.HyperParameters()
         if len(self.names) == 1:
             self._modules[self.names[0]].operators(hp, *self._arguments)
-            return hp
-        hp.Choice(CHOICE, list(self.names))
-        for name in self.names:
-            hp.values[CHOICE] = name  # entries of an inactive scope would register without their own conditions
-            self._scoped(hp, name, "operators")
+        else:
+            hp.Choice(CHOICE, list(self.names))
+            for name in self.names:
+                hp.values[CHOICE] = name  # entries of an inactive scope would register without their own conditions
+                self._scoped(hp, name, "operators")
+        narrowing.narrow(hp, self._only)
         hp.values = {}
         for entry in hp.space:
             if hp.is_active(entry):
@@ -78,10 +89,14 @@ class Space:
 
 def of_run(run: RunFiles, arrays: Mapping[str, Arrays]) -> Space:
     """Return the search space of a run, with the input scaling fitted on train."""
-    x = arrays["train"][0]
-    if run.recipe.data.input == "standardize":
-        scaled = scaling.standardize(*splits.standardization(x))
-    else:
-        low, high = run.dataset()["value_range"]
-        scaled = scaling.rescale((low, high))
-    return Space(run.recipe.search.space, scaling.input_shape(x), len(run.dataset()["labels"]), scaled)
+    about = run.dataset()
+    low, high = about["value_range"]
+    return of_data(run.recipe, arrays["train"][0], (low, high), len(about["labels"]))
+
+
+def of_data(recipe: Recipe, x: NDArray[Any], value_range: tuple[float, float], num_classes: int) -> Space:
+    """Return the search space of a recipe for training samples ``x`` (N, H, W, C)."""
+    standardized = recipe.data.input == "standardize"
+    scaled = scaling.standardize(*splits.standardization(x)) if standardized else scaling.rescale(value_range)
+    config = recipe.search
+    return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only)

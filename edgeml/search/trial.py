@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import batch_statistics, costs, tensorboards, train
+from edgeml import batch_statistics, costs, memory, tensorboards, train
 from edgeml.augmentation import Augmenter
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.folding import fold_batch_norm
@@ -61,10 +61,11 @@ def carry_out(
 
     try:
         own = [*copy.deepcopy(list(callbacks)), *_recorders(files, splits, job)]
-        if job.kind == "finalist":
-            measured = _train_to_the_end(files, space, splits, job, follow, own)
-        else:
-            built = _try(files, space, splits, job, follow, own)
+        with memory.forgetting_gradients():
+            if job.kind == "finalist":
+                measured = _train_to_the_end(files, space, splits, job, follow, own)
+            else:
+                built = _try(files, space, splits, job, follow, own)
     except EdgemlError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever a trial dies of, the search goes on and says so)

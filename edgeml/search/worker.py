@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from edgeml.allocator import keep_freed_memory
+from edgeml.memory import keep_freed_memory
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeml import recipe_file, run_folder
-from edgeml.allocator import keep_freed_memory
 from edgeml.errors import DataError, UsageError
+from edgeml.memory import keep_freed_memory
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
 from edgeml.terminal import table
@@ -195,8 +195,14 @@ def dry_run(recipe: Recipe, on_event: OnEvent) -> tuple[str, Document]:
         f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
         f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
         f"time      about {found['estimated_seconds'] / 60:.1f} minutes for {recipe.search.max_trials} trials",
+        "",
+        table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),
     ]
     return "\n".join(text), found
+
+
+def _values(hyperparameters: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+    return [[name, " ".join(map(str, values))] for name, values in hyperparameters.items()]
 
 
 def export_run(

@@ -1,14 +1,21 @@
-"""The C allocator of this process, told to keep what it frees: small networks train about twice as fast on a CPU.
+"""Memory of a process that trains many networks: freed blocks are kept for reuse, and networks that are gone forgotten.
 
 Every operation of a training step allocates and frees its tensors. glibc gives blocks above 128 KiB, and the free top
 of a heap, back to the kernel each time, and gets them again page by page: 100,000 page faults an epoch were counted for
 a 3,000-parameter network on 1,000 images of 8x8 (``tools/training_speed``). It should be told before
 TensorFlow starts, and again later: with its first data set TensorFlow sets M_TRIM_THRESHOLD back to 128 KiB.
+
+TensorFlow 2.21 registers the gradient of each use of ``tf.custom_gradient`` in a graph under a name of its own, for
+good, and with it the graph around it. A training step of Keras has one: 14 MB a network (``tools/memory_of_search``).
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 # mallopt(3) of glibc: the parameter's number, and its value in bytes.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -26,3 +33,25 @@ def keep_freed_memory() -> bool:
         return False
     taken = [mallopt(parameter, value) for parameter, value in SETTINGS.items()]
     return all(taken)
+
+
+@contextmanager
+def forgetting_gradients() -> Iterator[None]:
+    """Forget the gradients that TensorFlow, if it is there, registers within: of networks that nobody trains later."""
+    before = _custom_gradients()
+    try:
+        yield
+    finally:
+        for name in _custom_gradients() - before:
+            del _registry()[name]
+
+
+def _custom_gradients() -> set[str]:
+    return {name for name in _registry() if name.startswith("CustomGradient-")}
+
+
+def _registry() -> dict[str, Any]:
+    """Return TensorFlow's gradients by name; none where it is not imported, or keeps them elsewhere."""
+    ops = sys.modules.get("tensorflow.python.framework.ops")
+    found: dict[str, Any] = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    return found

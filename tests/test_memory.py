@@ -7,7 +7,7 @@ import pytest
 
 COUNT = """
 import resource, numpy as np
-from edgeml.allocator import keep_freed_memory
+from edgeml.memory import keep_freed_memory
 known = keep_freed_memory() if {keep} else None
 np.ones(1_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
