@@ -118,7 +118,7 @@ class Search:
     )
     least_use: float = _rule(
         0.0,
-        "share of its budget's fullest key that a network should use; random draws are mostly tiny",
+        "share of its budget, on average over the keys, that a network should use; random draws are mostly tiny",
         min=0.0,
         max=0.95,
     )

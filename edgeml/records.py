@@ -67,9 +67,9 @@ class Budget:
         return found
 
     def use(self, cost: Cost) -> float:
-        """Return how far ``cost`` fills the budget: the largest share of any of its counts, 1 where there is none."""
-        limits = {key: getattr(self, key) for key in COUNTS}
-        return max((getattr(cost, key) / limit for key, limit in limits.items() if limit), default=1.0)
+        """Return how far ``cost`` fills the budget: the mean of the shares of its counts, 1 where there is none."""
+        shares = [getattr(cost, key) / limit for key in COUNTS if (limit := getattr(self, key))]
+        return sum(shares) / len(shares) if shares else 1.0
 
     def scaled(self, share: Fraction) -> Budget:
         """Return the budget of one member that may use ``share`` of every key."""
