@@ -1,5 +1,7 @@
 """Searches that train: cut and resumed, with trials that fail, and with a space that lies."""
 
+import shutil
+
 import numpy as np
 import pytest
 from foreign import SMALL_SPACE, install
@@ -76,8 +78,12 @@ def test_a_search_cut_twice_ends_like_one_that_was_not(small, splits, tmp_path, 
             search(begin(tmp_path / "cut", **options, resume=number > 0), splits, cut_after(epochs_left))
     resumed = search(begin(tmp_path / "cut", **options, resume=True), splits)
     assert essence(resumed) == essence(whole)
+    kept = {path: path.read_bytes() for path in (tmp_path / "cut" / "tuner").rglob("*.json")}
+    shutil.rmtree(tmp_path / "cut" / "tuner")
     again = search(begin(tmp_path / "cut", **options, resume=True), splits)  # replayed from the ledger alone
     assert essence(again) == essence(whole)
+    assert kept.keys() == set((tmp_path / "cut" / "tuner").rglob("*.json"))
+    assert any(path.name == "oracle.json" for path in kept)
 
 
 def test_the_ledger_tells_the_whole_story(small, splits, tmp_path):
