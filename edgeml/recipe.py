@@ -78,8 +78,8 @@ class Search:
     space: tuple[str, ...] = _rule(
         ("ds_cnn",), "search space, or a list: the search runs over their union", plugin="search_spaces", min_items=1
     )
-    only: tuple[str, ...] = _rule(
-        (), "values that hyper-parameters of the space may take, e.g. [residual=true, stage_*_norm=batch,"
+    only: tuple[str, ...] | None = _rule(
+        None, "values that hyper-parameters of the space may take, e.g. [residual=true, stage_*_norm=batch,"
         " optimizer=adam|adamw]; --dry-run lists them", pattern=r"[^\s=]+=[^\s=]+", min_items=1,
     )  # fmt: skip
     oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)

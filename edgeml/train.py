@@ -6,6 +6,7 @@ Works under any Keras backend.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -110,6 +111,19 @@ def early_stopping(objective: str, patience: int, *, keep_best: bool) -> Any:
     import keras
 
     return keras.callbacks.EarlyStopping(objective, patience=patience, mode="max", restore_best_weights=keep_best)
+
+
+def stop_after(model: Any, seconds: float) -> Any:
+    """Return the callback that ends training with the epoch that runs ``seconds`` from now."""
+    import keras
+
+    end = time.monotonic() + seconds
+
+    def stop(_epoch: int, _logs: Any) -> None:
+        if time.monotonic() >= end:
+            model.stop_training = True
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=stop)
 
 
 def plateau(patience: int) -> Any:

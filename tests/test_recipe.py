@@ -464,6 +464,8 @@ recipes = st.builds(
         seed=st.integers(0, 2**31 - 2),
         member_share=st.lists(shares, min_size=1, unique=True).map(tuple),
         least_use=numbers(0, 0.95),
+        only=st.none() | st.sampled_from([("residual=true",), ("*_norm=batch", "optimizer=adam|adamw")]),
+        train_samples=st.none() | st.integers(1, 10**6),
     ),
     budget=st.builds(
         Budget,

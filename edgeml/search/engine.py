@@ -23,7 +23,8 @@ class Job:
 
     ``id``: t0007; of a finalist trained from several seeds t0007, t0007-s2, …; ``cost``: what its hyper-parameters
     said; ``epochs`` and ``seed_number`` (from 1): of a finalist (a trial's epochs follow from recipe and oracle);
-    ``time_limit_seconds``: from when its training begins.
+    ``time_limit_seconds``: from when its training begins; ``stop_after_seconds``: a trial ends with the epoch that is
+    running then, and counts, as the search's own time is over.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Job:
     epochs: int | None = None
     time_limit_seconds: float | None = None
     seed_number: int = 1
+    stop_after_seconds: float | None = None
 
     @property
     def number(self) -> int:

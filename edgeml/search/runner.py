@@ -206,7 +206,12 @@ class _Session:
         self.on_event(Event("search", "trial started", {**asked.identity, "cost": cost, **self._standing()}))
         minutes = self.config.trial_time_limit_minutes
         limit = None if minutes is None else 60 * minutes
-        self.engine.submit(Job(name, "trial", asked.identity["space"], values, cost, time_limit_seconds=limit))
+        self.engine.submit(
+            Job(
+                name, "trial", asked.identity["space"], values, cost, time_limit_seconds=limit,
+                stop_after_seconds=self._seconds_left(),
+            )
+        )  # fmt: skip
 
     def _end(self, asked: _Asked, outcome: Outcome) -> Candidate:
         name, seconds = asked.identity["id"], self.clock.seconds()
@@ -230,16 +235,18 @@ class _Session:
 
     def _standing(self) -> dict[str, Any]:
         """Return what a reader of a live line asks: how many trials at most, the best so far, the time that is left."""
-        limit = self.config.time_limit_minutes
         objective = self.config.objective
         best = max((c.metrics[objective] for c in self.candidates if c.status == "completed"), default=None)
-        left = None if limit is None else max(0.0, 60 * limit - self.clock.seconds())
         about = {"of": self.config.max_trials, "objective": objective, "workers": self.engine.workers}
-        return {**about, "best": best, "seconds_left": left}
+        return {**about, "best": best, "seconds_left": self._seconds_left()}
+
+    def _seconds_left(self) -> float | None:
+        """Return how long the search may still take, None where it has no limit."""
+        limit = self.config.time_limit_minutes
+        return None if limit is None else max(0.0, 60 * limit - self.clock.seconds())
 
     def _time_is_up(self) -> bool:
-        limit = self.config.time_limit_minutes
-        return limit is not None and self.clock.seconds() >= 60 * limit
+        return self._seconds_left() == 0
 
 
 def _ends(ledger: Ledger) -> tuple[list[Entry], dict[str, int], dict[str, int]]:

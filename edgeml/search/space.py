@@ -99,4 +99,4 @@ def of_data(recipe: Recipe, x: NDArray[Any], value_range: tuple[float, float], n
     standardized = recipe.data.input == "standardize"
     scaled = scaling.standardize(*splits.standardization(x)) if standardized else scaling.rescale(value_range)
     config = recipe.search
-    return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only)
+    return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only or ())

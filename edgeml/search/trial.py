@@ -95,6 +95,8 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     stopping = _early_stopping(files, config.early_stopping, keep_best=False)
     x, y = splits["train"]  # in random order
     few = {**splits, "train": (x[: config.train_samples], y[: config.train_samples])}
+    if job.stop_after_seconds is not None:
+        stopping.append(train.stop_after(model, job.stop_after_seconds))
     _fit(files, model, few, seed, epochs - first, on_epoch, [*stopping, *callbacks])
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
