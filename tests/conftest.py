@@ -14,6 +14,7 @@ import pytest
 # Keras reads this once, at import: its downloads and settings must not be those of whoever runs the tests.
 KERAS_HOME = tempfile.mkdtemp(prefix="keras-home-")
 os.environ["KERAS_HOME"] = KERAS_HOME
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train: then both compute the same
 
 
 def pytest_unconfigure() -> None:

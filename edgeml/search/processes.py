@@ -213,8 +213,9 @@ def _environment(workers: int) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // workers))
     path = os.pathsep.join(place or os.getcwd() for place in sys.path)
-    # TensorFlow reads these where it starts; JAX has no such setting and is left alone.
-    shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
+    # TensorFlow reads these where it starts; JAX has no such settings and is left alone. oneDNN is off by default on
+    # processors without AVX-512, and trains depthwise networks a quarter faster there (``tools/training_speed``).
+    shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, "TF_ENABLE_ONEDNN_OPTS": "1"}
     return {**shared, **os.environ, "PYTHONPATH": path}
 
 
