@@ -23,7 +23,7 @@ from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.records import Cost, Limit
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search.runner import Candidate
+from edgeml.search.candidates import Candidate
 
 INPUT = "image"
 

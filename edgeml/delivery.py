@@ -20,7 +20,7 @@ from edgeml.errors import GateError
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.records import Cost, Event
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search.runner import Candidate
+from edgeml.search.candidates import Candidate
 
 
 def deliver(

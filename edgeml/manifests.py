@@ -21,7 +21,7 @@ from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
 from edgeml.runtimes import open_model
-from edgeml.search.runner import Candidate
+from edgeml.search.candidates import Candidate
 from edgeml.timing import Latency
 
 Json = dict[str, Any]

@@ -18,13 +18,14 @@ import numpy as np
 
 from edgeml import data, splits
 from edgeml.errors import TrialsError
+from edgeml.ledger import Entry
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search import runner, space
-from edgeml.search.engine import Engine, Job, Outcome
+from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
+from edgeml.search.engine import Engine, Job
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.processes import Processes
-from edgeml.search.runner import Candidate
 from edgeml.search.space import Space
 
 OnEvent = Callable[[Event], None]
@@ -86,9 +87,8 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
 
 def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:
     """Return the judge of this run's budget."""
-    shares = (
-        run.recipe.search.member_share if run.recipe.ensemble.max_members > 1 else run.recipe.search.member_share[:1]
-    )
+    several = run.recipe.ensemble.max_members > 1
+    shares = run.recipe.search.member_share if several else (max(run.recipe.search.member_share),)
     return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use)
 
 
@@ -120,7 +120,7 @@ def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str =
 def _origins(candidates: Sequence[Candidate]) -> dict[str, str]:
     """Return the first trial of each trial's network: Hyperband's promoted ones name their parent."""
     found: dict[str, str] = {}
-    for c in sorted(candidates, key=lambda c: c.id):  # a parent has the smaller number
+    for c in sorted(candidates, key=lambda c: c.number):  # a parent has the smaller one
         parent = c.hyperparameters.get("tuner/trial_id")
         found[c.id] = found.get(f"t{int(parent):04d}", c.id) if parent else c.id
     return found
@@ -139,7 +139,7 @@ def train_finalists(
     config = run.recipe.train
     picked = pick_finalists(candidates, config.finalists, run.recipe.search.objective)
     finalists = [_seeded(c, number) for c in picked for number in range(1, config.seeds + 1)]
-    trained = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
+    known = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
     about: dict[str, dict[str, Any]] = {
         c.id: {
             "id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, len(finalists)),
@@ -147,8 +147,8 @@ def train_finalists(
         }
         for n, c in enumerate(finalists, 1)
     }  # fmt: skip
-    waiting = [c for c in finalists if c.id not in trained]
-    attempts, failed, epochs = Counter[str](), dict[str, Outcome](), Counter[str]()
+    waiting = [c for c in finalists if c.id not in known]
+    attempts, epochs = Counter[str](), Counter[str]()
 
     def on_epoch(job: Job, number: int, metrics: dict[str, float]) -> None:
         epochs[job.id] = number + 1
@@ -168,15 +168,16 @@ def train_finalists(
         if outcome.status == "completed":
             run.ledger.append(
                 "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], seconds=outcome.seconds,
-                over_seeds=_over_seeds(run, job, outcome.metrics["val_accuracy"]),
+                status=outcome.status, over_seeds=_over_seeds(run, job, outcome.metrics["val_accuracy"]),
             )  # fmt: skip
             on_event(Event("train", "finalist trained", told))
-        elif outcome.status == "crashed" and attempts[job.id] < runner.ATTEMPTS:
+        elif outcome.status == "crashed" and attempts[job.id] < ATTEMPTS:
             waiting.insert(0, next(c for c in finalists if c.id == job.id))
         else:
-            failed[job.id] = outcome
+            run.ledger.append("finalist_trained", job.id, status=outcome.status, error=outcome.error,
+                              seconds=outcome.seconds)  # fmt: skip
             on_event(Event("train", "finalist failed", {**told, "status": outcome.status, "error": outcome.error}))
-    return _survivors(finalists, failed)
+    return _survivors(finalists, failed_finalists(run))
 
 
 def _seeded(candidate: Candidate, number: int) -> Candidate:
@@ -190,7 +191,8 @@ def trial_of(name: str) -> str:
 
 def _over_seeds(run: RunFolder, job: Job, accuracy: float) -> dict[str, Any]:
     """Return mean and standard deviation of a finalist's validation accuracy over the seeds trained so far."""
-    before = [e for e in run.ledger.of("finalist_trained") if trial_of(e["trial"]) == trial_of(job.id)]
+    trained = (e for e in run.ledger.of("finalist_trained") if e["trial"] not in failed_finalists(run))
+    before = [e for e in trained if trial_of(e["trial"]) == trial_of(job.id)]
     return spread([*(e["metrics"]["val_accuracy"] for e in before), accuracy])
 
 
@@ -208,14 +210,20 @@ def _job(candidate: Candidate, epochs: int) -> Job:
     )  # fmt: skip
 
 
-def _survivors(finalists: list[Candidate], failed: Mapping[str, Outcome]) -> list[Candidate]:
+def failed_finalists(run: RunFolder) -> dict[str, Entry]:
+    """Return what the ledger says of each finalist that could not be trained to the end: ``status``, ``error``."""
+    entries = run.ledger.of("finalist_trained")
+    return {entry["trial"]: entry for entry in entries if entry.get("status", "completed") != "completed"}
+
+
+def _survivors(finalists: list[Candidate], failed: Mapping[str, Entry]) -> list[Candidate]:
     left = [candidate for candidate in finalists if candidate.id not in failed]
     if not left:
-        name, outcome = next(iter(failed.items()))
-        reason = (outcome.error or outcome.status).splitlines()[0]
+        name, entry = next(iter(failed.items()))
+        reason = (entry["error"] or entry["status"]).splitlines()[0]
         raise TrialsError(
             f"train: none of {len(finalists)} finalists could be trained to the end; one must. {name}"
-            f" {outcome.status}: {reason}. Search again with --overwrite."
+            f" {entry['status']}: {reason}. Search again with --overwrite."
         )
     return left
 
@@ -235,7 +243,8 @@ def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
 
     There the first epoch, which holds the tracing, counts only if it is alone.
     """
-    ends = [datetime.fromisoformat(e["time"]) for e in run.ledger.of("epoch") if e["trial"] == trial_of(candidate.id)]
+    epochs = last_epochs(run.ledger).get(trial_of(candidate.id), [])
+    ends = [datetime.fromisoformat(entry["time"]) for entry in epochs]
     seconds = candidate.seconds if len(ends) < 2 else (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
     if not run.recipe.search.train_samples:
         return seconds

@@ -16,8 +16,8 @@ from typing import Any
 from edgeml import pipeline, recipe_file, run_folder
 from edgeml.records import Event
 from edgeml.search import space
+from edgeml.search.candidates import Candidate
 from edgeml.search.engine import InProcess
-from edgeml.search.runner import Candidate
 
 
 def run_search(

@@ -4,8 +4,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from edgeml.records import Cost
+from edgeml.search.candidates import Candidate
 from edgeml.search.pareto import pareto_front
-from edgeml.search.runner import Candidate
 
 
 def candidate(name, accuracy, macs, params=1, status="completed"):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from edgeml import pipeline, recipe_file, run_folder
+from edgeml.errors import TrialsError
 from edgeml.pipeline import affordable_epochs, pick_finalists
 from edgeml.records import Cost
+from edgeml.search.candidates import Candidate
 from edgeml.search.engine import Outcome
-from edgeml.search.runner import Candidate
 
 
 def candidate(name, share, accuracy, status="completed"):
@@ -19,21 +20,21 @@ def candidate(name, share, accuracy, status="completed"):
 
 
 CANDIDATES = [
-    candidate("a", "1/2", 0.6),
-    candidate("b", "1", 0.9),
-    candidate("c", "1", 0.8),
-    candidate("d", "1/2", 0.5),
-    candidate("e", "1", 0.99, status="failed"),
+    candidate("t0", "1/2", 0.6),
+    candidate("t1", "1", 0.9),
+    candidate("t2", "1", 0.8),
+    candidate("t3", "1/2", 0.5),
+    candidate("t4", "1", 0.99, status="failed"),
 ]
 
 
 def test_the_best_of_all_comes_first_even_alone():
-    assert [c.id for c in pick_finalists(CANDIDATES, 1)] == ["b"]
+    assert [c.id for c in pick_finalists(CANDIDATES, 1)] == ["t1"]
 
 
 def test_every_share_of_the_budget_sends_its_best():
-    assert [c.id for c in pick_finalists(CANDIDATES, 2)] == ["b", "a"]
-    assert [c.id for c in pick_finalists(CANDIDATES, 9)] == ["b", "c", "a", "d"]
+    assert [c.id for c in pick_finalists(CANDIDATES, 2)] == ["t1", "t0"]
+    assert [c.id for c in pick_finalists(CANDIDATES, 9)] == ["t1", "t2", "t0", "t3"]
 
 
 RECIPE = """schema_version: 1
@@ -52,7 +53,7 @@ def test_epochs_that_fit_into_the_time_limit_are_judged_by_the_search(tmp_path, 
     arrays = {name: (np.zeros((count, 2)), np.zeros(count)) for name, count in (("train", 540), ("validation", 180))}
     run.save_data(arrays, {}, {})
     for second in (0, 3, 6):
-        run.ledger.append("epoch", "a", epoch=second // 3, metrics={})
+        run.ledger.append("epoch", "t0", epoch=second // 3, metrics={})
         entry = run.ledger.entries[-1]
         entry["time"] = f"2026-01-01T00:00:{second:02d}Z"
     found = affordable_epochs(run, CANDIDATES[0], finalists=1)
@@ -71,9 +72,9 @@ def test_a_promoted_trial_stands_for_its_parents():
 
 
 def test_finalists_follow_the_objective():
-    pair = [candidate("a", 1, 0.9), candidate("b", 1, 0.8)]
+    pair = [candidate("t0", 1, 0.9), candidate("t1", 1, 0.8)]
     pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]
-    assert [c.id for c in pick_finalists(pair, 2, "val_balanced_accuracy")] == ["b", "a"]
+    assert [c.id for c in pick_finalists(pair, 2, "val_balanced_accuracy")] == ["t1", "t0"]
 
 
 class Instant:
@@ -90,9 +91,41 @@ class Instant:
     def wait(self, on_epoch):
         if not self.accuracies:
             raise KeyboardInterrupt
-        metrics = {"val_accuracy": self.accuracies.pop(0), "val_loss": 1.0}
+        accuracy = self.accuracies.pop(0)
+        if accuracy is None:
+            return self.jobs[-1], Outcome("failed", error="no such network\nTraceback")
+        metrics = {"val_accuracy": accuracy, "val_loss": 1.0}
         on_epoch(self.jobs[-1], 0, metrics)
         return self.jobs[-1], Outcome("completed", metrics=metrics)
+
+
+def test_a_finalist_that_fails_is_named_and_not_trained_again_by_a_resume(tmp_path):
+    trials = [replace(candidate(f"t000{n}", 1, 0.9 - n / 10), seconds=2.0) for n in range(2)]
+    run = run_folder.begin(tmp_path / "run", recipe_file.parse(RECIPE % 999, "recipe.yaml"), keep_finished=True)
+    run.save_data({name: (np.zeros((9, 2)), np.zeros(9)) for name in ("train", "validation")}, {}, {})
+    try:
+        for accuracies in ([None, 0.9], []):
+            finalists = pipeline.train_finalists(run, Instant(accuracies), trials, lambda event: None)
+            assert [c.id for c in finalists] == ["t0001"]
+        assert pipeline.failed_finalists(run)["t0000"]["error"] == "no such network\nTraceback"
+        with pytest.raises(TrialsError, match=r"none of 1 finalists .* t0000 failed: no such network\. Search again"):
+            pipeline.train_finalists(run, Instant([]), trials[:1], lambda event: None)
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_an_epoch_of_a_lost_attempt_says_nothing_of_time(tmp_path, attempts):
+    run = run_folder.begin(tmp_path / "run", recipe_file.parse(RECIPE % 999, "recipe.yaml"), keep_finished=True)
+    run.save_data({name: (np.zeros((9, 2)), np.zeros(9)) for name in ("train", "validation")}, {}, {})
+    for attempt in range(attempts):
+        run.ledger.append("trial_started", "t0")
+        for second in (0, 3):
+            run.ledger.append("epoch", "t0", epoch=second // 3, metrics={})
+            run.ledger.entries[-1]["time"] = f"2026-01-0{attempt + 1}T00:00:{second:02d}Z"  # a day apart
+    found = affordable_epochs(run, CANDIDATES[0], finalists=1)
+    run.close()
+    assert found == 20
 
 
 SEEDED = """

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeml.recipe import MAXIMISED
+from edgeml.search.candidates import Candidate
 from edgeml.search.oracles import OBJECTIVES
-from edgeml.search.runner import Candidate
 
 
 def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OBJECTIVES) -> list[Candidate]:

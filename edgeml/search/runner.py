@@ -9,45 +9,30 @@ and trained again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+from edgeml import train
 from edgeml.errors import IntegrityError, TrialsError
-from edgeml.ledger import Entry, Ledger
+from edgeml.ledger import Ledger
 from edgeml.records import Cost, Event
 from edgeml.run_folder import RunFolder
 from edgeml.search import oracles
+from edgeml.search.candidates import ATTEMPTS, Candidate, candidate_of, ends, finished, is_final, last_epochs
 from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space
 
+TUNER = Path("tuner", "oracle")  # KerasTuner's own files, below the run
 FAILED_SHARE = 1 / 3  # a run with more failed trials than this has found something else than networks
 NAMED_FAILURES = 5
-# Of a trial whose process dies: it may be the machine's fault. One that raises, diverges or takes too long is not tried
-# again: with the same seed it would do the same.
-ATTEMPTS = 2
 # Of a trial during which the whole search ended: mostly somebody stopped it, so it is trained again, but not for ever.
 LOST_STARTS = 20
 OnEvent = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trial that has ended."""
-
-    id: str
-    space: str
-    share: Fraction
-    hyperparameters: Mapping[str, Any]
-    cost: Cost
-    status: str
-    built_cost: Cost | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    epochs: tuple[Mapping[str, float], ...] = ()
-    seconds: float = 0.0
-    error: str | None = None
 
 
 def search(
@@ -60,7 +45,12 @@ def search(
         IntegrityError: a network built costs something else than its hyper-parameters said.
         TrialsError: more than a third of the trials failed.
     """
-    if not run.ledger.of("refused"):
+    has_ended = bool(run.ledger.of("refused"))
+    if has_ended and (run.root / TUNER / "oracle.json").is_file():
+        candidates = finished(run.ledger, space)  # another machine's oracle might propose something else
+        _check_failures(candidates)
+        return candidates
+    if not has_ended:
         engine.warm_up()  # while this process imports its own framework
     session = _Session(run, space, feasibility, engine, on_event)
     session.fill()
@@ -69,11 +59,13 @@ def search(
         session.fill()
     if session.ends:
         raise session.another_search(session.ends[0]["trial"])
-    candidates = sorted(session.candidates, key=lambda candidate: int(candidate.id[1:]))
+    candidates = sorted(session.candidates, key=lambda candidate: candidate.number)
     if not candidates:
         raise feasibility.none_fits()
-    if not run.ledger.of("refused"):
-        run.ledger.append("refused", counts=dict(feasibility.refused))
+    session.save()
+    if not has_ended:
+        shares = Counter(str(candidate.share) for candidate in candidates)
+        run.ledger.append("refused", counts=dict(feasibility.refused), candidates_per_share=dict(shares))
     _check_failures(candidates)
     return candidates
 
@@ -115,10 +107,11 @@ class _Session:
             max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
             objective=config.objective, objectives=config.objectives or (config.objective, *oracles.OBJECTIVES[1:]),
         )  # fmt: skip
-        self.oracle._set_project_dir(run.path("tuner"), "oracle")
+        self.oracle._set_project_dir(run.path(*TUNER.parts).parent, TUNER.name)
         feasibility.keep_shares_for(space.hyperparameters().values)
         self.started = {entry["trial"]: entry for entry in run.ledger.of("trial_started")}
-        self.ends, self.attempts, self.lost = _ends(run.ledger)
+        self.ends, self.attempts, self.lost = ends(run.ledger)
+        self.epochs = last_epochs(run.ledger)
         self.running: dict[str, _Asked] = {}
         self.shares: list[Fraction] = []  # of every trial asked for, by number
         self.candidates: list[Candidate] = []
@@ -146,12 +139,8 @@ class _Session:
         entry = self.ends.pop(0)
         if entry["trial"] not in self.running:
             raise self.another_search(entry["trial"])
-        asked, started = self.running[entry["trial"]], self.started[entry["trial"]]
-        own = [e for e in self.run.ledger.of("epoch") if e["trial"] == entry["trial"]]
-        epochs = tuple(e["metrics"] for e in own if e["seq"] > started["seq"])  # not those of an attempt that was lost
-        known = {name: entry[name] for name in ("status", "metrics", "seconds", "error")}
-        built = Cost(**entry["built_cost"]) if entry.get("built_cost") else None
-        return Candidate(**asked.identity, cost=asked.cost, built_cost=built, epochs=epochs, **known)
+        asked = self.running[entry["trial"]]
+        return candidate_of(asked.identity, asked.cost, entry, self.epochs.get(entry["trial"], []))
 
     def trained(self) -> Candidate:
         """Return the next trial that ends now."""
@@ -165,7 +154,7 @@ class _Session:
             job, outcome = self.engine.wait(self._on_epoch)
             asked = self.running[job.id]
             candidate = self._end(asked, outcome)
-            if _is_final(outcome.status, asked.attempt):
+            if is_final(outcome.status, asked.attempt):
                 return candidate
             self._start(job.id, asked)
 
@@ -179,6 +168,11 @@ class _Session:
         trial.message = candidate.error
         self.oracle.end_trial(trial)
         self.candidates.append(candidate)
+
+    def save(self) -> None:
+        """Write the oracle's state as it is in the end."""
+        self.oracle.seldom = False
+        self.oracle.save()
 
     def another_search(self, name: str) -> IntegrityError:
         """Return the error for a ledger that this search has not written."""
@@ -201,7 +195,8 @@ class _Session:
         values, cost = asked.identity["hyperparameters"], asked.cost
         self.run.ledger.append(
             "trial_started", name, hyperparameters=values, cost=cost, share=asked.identity["share"],
-            attempt=asked.attempt, elapsed_seconds=self.clock.seconds(),
+            attempt=asked.attempt, seed=train.network_seed(self.config.seed, int(name[1:])),
+            elapsed_seconds=self.clock.seconds(),
         )  # fmt: skip
         self.on_event(Event("search", "trial started", {**asked.identity, "cost": cost, **self._standing()}))
         minutes = self.config.trial_time_limit_minutes
@@ -223,7 +218,7 @@ class _Session:
             **asked.identity, cost=asked.cost, status=outcome.status, built_cost=outcome.built_cost,
             metrics=outcome.metrics, epochs=tuple(asked.epochs), seconds=outcome.seconds, error=outcome.error,
         )  # fmt: skip
-        message = "trial ended" if _is_final(outcome.status, asked.attempt) else "trial tried again"
+        message = "trial ended" if is_final(outcome.status, asked.attempt) else "trial tried again"
         self.on_event(Event("search", message, {"id": name, "candidate": candidate}))
         return candidate
 
@@ -247,28 +242,6 @@ class _Session:
 
     def _time_is_up(self) -> bool:
         return self._seconds_left() == 0
-
-
-def _ends(ledger: Ledger) -> tuple[list[Entry], dict[str, int], dict[str, int]]:
-    """Return the entries that end a trial for good, in order; how often each trial was tried to its end; how often not.
-
-    A start without an end is no attempt: the whole search was stopped or killed there, by nobody knows whom.
-    """
-    ends, attempts, lost = list[Entry](), dict[str, int](), dict[str, int]()
-    for entry in ledger.entries:
-        name = entry["trial"]
-        if entry["event"] == "trial_started":
-            lost[name] = lost.get(name, 0) + 1
-        elif entry["event"] == "trial_ended":
-            lost[name] = 0
-            attempts[name] = entry.get("attempt", 1)
-            if _is_final(entry["status"], attempts[name]):
-                ends.append(entry)
-    return ends, attempts, lost
-
-
-def _is_final(status: str, attempt: int) -> bool:
-    return status != "crashed" or attempt >= ATTEMPTS
 
 
 def _check_failures(candidates: list[Candidate]) -> None:

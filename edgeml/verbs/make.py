@@ -15,7 +15,7 @@ from edgeml.records import Event, to_json
 from edgeml.terminal import table
 
 if TYPE_CHECKING:
-    from edgeml.search.runner import Candidate
+    from edgeml.search.candidates import Candidate
 
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
@@ -101,16 +101,18 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
         with pipeline.timed(seconds, "train"):
             finalists = pipeline.train_finalists(folder, engine, candidates, on_event)
     manifest = delivery.deliver(folder, candidates, finalists, arrays, place, command, on_event, seconds)
-    text = "\n".join([_summary(manifest, place, folder.root), *_failures(candidates)])
+    text = "\n".join([_summary(manifest, place, folder.root), *_failures(folder, candidates)])
     return text, {"bundle": str(place), "manifest": manifest, "seconds": seconds}
 
 
-def _failures(candidates: Sequence[Candidate]) -> list[str]:
-    """Name the trials that came to nothing, each with its reason."""
-    return [
-        f"{c.status:<9}{c.id}: {(c.error or '').partition(chr(10))[0][:200]}"
-        for c in candidates
-        if c.status != "completed"
+def _failures(folder: run_folder.RunFolder, candidates: Sequence[Candidate]) -> list[str]:
+    """Name the trials and finalists that came to nothing, each with its reason."""
+    from edgeml import pipeline
+
+    trials = [(c.id, c.status, c.error) for c in candidates if c.status != "completed"]
+    finalists = [(name, e["status"], e["error"]) for name, e in pipeline.failed_finalists(folder).items()]
+    return [f"{status:<9}{name}: {(error or '').partition(chr(10))[0][:200]}" for name, status, error in trials] + [
+        f"{status:<9}finalist {name}: {(error or '').partition(chr(10))[0][:200]}" for name, status, error in finalists
     ]
 
 
@@ -180,7 +182,13 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
         for c in best[:10]
     ]
     text = table(["trial", "space", "share", "params", "MACs", objective.replace("_", " ")], rows)
-    lines = [text, "", *_failures(candidates), f"run      {folder.root}", f"next     edgeml export {folder.root}"]
+    lines = [
+        text,
+        "",
+        *_failures(folder, candidates),
+        f"run      {folder.root}",
+        f"next     edgeml export {folder.root}",
+    ]
     return "\n".join(lines), document
 
 
