@@ -89,7 +89,8 @@ def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:
     """Return the judge of this run's budget."""
     several = run.recipe.ensemble.max_members > 1
     shares = run.recipe.search.member_share if several else (max(run.recipe.search.member_share),)
-    return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use)
+    in_turn = run.recipe.search.oracle != "grid"
+    return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use, in_turn=in_turn)
 
 
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:

@@ -36,7 +36,7 @@ def test_trials_are_stratified_over_shares():
     feasibility = judge(Budget(params=30), SHARES)
     accepted = [[feasibility.accepts({"n": n}, trial) for n in (30, 15, 10)] for trial in range(6)]
     assert accepted == 2 * [[True, True, True], [False, True, True], [False, False, True]]
-    assert [feasibility.share(trial) for trial in range(4)] == [*SHARES, SHARES[0]]
+    assert feasibility.share({"n": 15}) == Fraction(1, 2)  # where it was accepted last
 
 
 def test_refusals_are_counted_by_budget_key():
@@ -59,16 +59,40 @@ def test_tiny_networks_wait_until_there_are_no_others():
 
 def test_a_share_that_nothing_fits_is_not_searched():
     feasibility = judge(Budget(params=30), SHARES)
-    feasibility.keep_shares_for({"n": 12})
+    feasibility.keep_shares_for([{"n": 12}, {"n": 99}])
     assert feasibility.shares == SHARES[:2]
-    assert [feasibility.share(trial) for trial in range(3)] == [1, Fraction(1, 2), 1]
+    assert [feasibility.accepts({"n": 16}, trial) for trial in range(3)] == [True, False, True]
+
+
+def test_a_share_that_is_dry_is_given_up_but_never_the_last_one():
+    feasibility = judge(Budget(params=30), SHARES)
+    assert feasibility.drop_share_of(1)
+    assert [feasibility.accepts({"n": 11}, trial) for trial in range(4)] == [True, False, True, False]
+    assert feasibility.drop_share_of(1)
+    assert not feasibility.drop_share_of(1)
+    assert feasibility.shares == (1,)
+
+
+def test_a_grid_gives_each_network_its_smallest_share():
+    feasibility = Feasibility(judge(Budget())._operators, Budget(params=30), SHARES, in_turn=False)
+    assert [feasibility.accepts({"n": n}, 0) for n in (10, 11, 16, 31)] == [True, True, True, False]
+    assert [feasibility.share({"n": n}) for n in (10, 11, 16)] == [Fraction(1, 3), Fraction(1, 2), 1]
+    assert not feasibility.drop_share_of(0)
+
+
+def test_a_share_of_small_networks_does_not_wear_out_the_patience_with_others():
+    feasibility = judge(Budget(params=100), SHARES[:2], least_use=0.5)
+    for _ in range(PATIENCE):
+        assert not feasibility.accepts({"n": 1}, 0)
+    assert feasibility.accepts({"n": 1}, 0)
+    assert not feasibility.accepts({"n": 2}, 1)
 
 
 def test_nothing_fits_names_the_smallest_network_and_its_cost():
     feasibility = judge(Budget(params=1_000), SHARES)
     feasibility.cost({"n": 90_000})
     with pytest.raises(BudgetError) as caught:
-        feasibility.keep_shares_for({"n": 1_234})
+        feasibility.keep_shares_for([{"n": 1_234}])
     assert str(caught.value) == (
         "budget: no network of the space fits; the smallest seen needs 1,234 params and 12,340 MACs"
         " (params 1,234 > 1,000; n=1234). Raise the budget or take a smaller space."

@@ -157,6 +157,49 @@ def test_hyperband_promotes_as_many_as_without_a_budget(tmp_path):
     assert rounds(tmp_path / "2", lambda values, trial: values["a"] < 3) == free
 
 
+def test_hyperband_halves_each_share_by_itself(tmp_path):
+    """Those of the first share all score more than those of the second; as many of each are promoted."""
+    drive = Drive(tmp_path, "hyperband", lambda values, trial: (values["a"] > 4) == trial % 2, trials=500, epochs=27)
+    drive.oracle.share_of = lambda values: values["a"] > 4
+    scores = iter(range(500, 0, -1))
+    promoted = []
+    while (trial := drive.oracle.create_trial("worker")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        if "tuner/trial_id" in values:
+            promoted.append((values["tuner/bracket"], values["tuner/round"], values["a"] > 4))
+        drive.oracle.update_trial(trial.trial_id, {"val_accuracy": next(scores) / 500 + (values["a"] > 4)})
+        trial.status = "COMPLETED"
+        drive.oracle.end_trial(trial)
+    assert Counter(v[1] for v in promoted) == {1: 15, 2: 5, 3: 1}
+    for bracket, number in {v[:2] for v in promoted}:
+        counts = Counter(v[2] for v in promoted if v[:2] == (bracket, number))
+        assert abs(counts[True] - counts[False]) <= 1
+
+
+def test_hyperband_promotes_the_best_of_a_share(tmp_path):
+    drive = Drive(tmp_path, "hyperband", lambda values, trial: True, trials=500, epochs=27)
+    drive.oracle.share_of = lambda values: values["a"] > 4
+    proposals = drive.run()
+    for number, values in enumerate(proposals):
+        if "tuner/trial_id" not in values:
+            continue
+        rung = (values["tuner/bracket"], values["tuner/round"] - 1)
+        own = [(n, v) for n, v in enumerate(proposals[:number]) if (v["tuner/bracket"], v["tuner/round"]) == rung]
+        gone = {int(v["tuner/trial_id"]) for v in proposals[:number] if "tuner/trial_id" in v}
+        rivals = [v for n, v in own if (v["a"] > 4) == (values["a"] > 4) and n not in gone]
+        assert score(values) >= max(map(score, rivals))
+
+
+def test_a_union_of_spaces_has_a_default_each():
+    hp = kt.HyperParameters()
+    hp.Choice("space", ["x", "y"])
+    for name in "xy":
+        with hp.conditional_scope("space", [name]):
+            hp.Int(f"{name}/n", 1 if name == "x" else 3, 9)
+    assert list(oracles.defaults(hp.space)) == [{"space": "x", "x/n": 1}, {"space": "y", "y/n": 3}]
+    assert list(oracles.defaults(small_space().space)) == [{"a": 0, "b": 0, "c": 0, "kind": "plain"}]
+
+
 def test_a_promoted_trial_is_its_parent_with_more_epochs(tmp_path):
     proposals = Drive(tmp_path, "hyperband").run()
     promoted = [values for values in proposals if "tuner/trial_id" in values]

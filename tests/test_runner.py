@@ -13,6 +13,7 @@ from edgeml.errors import BudgetError, IntegrityError, TrialsError
 from edgeml.search import runner
 from edgeml.search.engine import InProcess
 from edgeml.search.feasibility import Feasibility
+from edgeml.search.oracles import _refusing
 from edgeml.search.space import Space
 
 RECIPE = """
@@ -166,6 +167,17 @@ def test_a_share_that_nothing_fits_does_not_end_the_search(small, splits, tmp_pa
     run = begin(tmp_path / "run", trials=2, params=2 * smallest)
     found = search(run, splits, shares=(Fraction(1), Fraction(1, 3)))
     assert [c.share for c in found] == [1, 1]
+
+
+@pytest.mark.parametrize(("oracle", "epochs"), [("random", 1), ("tpe", 1), ("hyperband", 3)])
+def test_a_dry_share_leaves_its_turns_to_the_others(small, splits, tmp_path, monkeypatch, oracle, epochs):
+    from fractions import Fraction
+
+    monkeypatch.setattr(_refusing, "TRIES", 300)
+    smallest = 8 * 9 + 8 + 8 * 10 + 10
+    run = begin(tmp_path / "run", trials=5, epochs=epochs, oracle=oracle, params=6 * smallest)
+    found = search(run, splits, shares=(Fraction(1), Fraction(1, 6)))
+    assert len(found) > 2 * sum(c.share < 1 for c in found) > 0
 
 
 def test_trials_see_as_many_training_samples_as_the_recipe_says(small, splits, tmp_path, monkeypatch):

@@ -1,14 +1,16 @@
 """Is a set of hyper-parameters within budget? Answered in less than a millisecond, before anything is built.
 
 Trials are stratified over shares of the budget: trial i may use ``shares[i % len(shares)]`` of every key, so that small
-networks (members of an ensemble) and large ones (alone) are searched alike. Widths multiply, so most random draws are
-tiny; ``least_use`` refuses those that leave more of the budget unused, while there are others.
+networks (members of an ensemble) and large ones (alone) are searched alike; a share whose networks were all tried is
+dropped. A grid, which meets every network once and in order, gives each the smallest share that it fits. Widths
+multiply, so most random draws are tiny; ``least_use`` refuses those that leave more of the budget unused, while there
+are others.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -18,10 +20,11 @@ from edgeml.operators import Operator
 from edgeml.records import Budget, Cost
 
 Values = Mapping[str, Any]
+Identity = tuple[tuple[str, Any], ...]
 PATIENCE = 1_000  # networks in a row that may be refused for being small; then the space has few others, and they may
 
 
-def identity(values: Values) -> tuple[tuple[str, Any], ...]:
+def identity(values: Values) -> Identity:
     """Return what tells one network from another: the hyper-parameters without KerasTuner's own."""
     return tuple(sorted((name, value) for name, value in values.items() if not name.startswith("tuner/")))
 
@@ -35,13 +38,17 @@ class Feasibility:
         budget: Budget,
         shares: Sequence[Fraction] = (Fraction(1),),
         least_use: float = 0.0,
+        *,
+        in_turn: bool = True,
     ) -> None:
         self._operators = operators
         self._least_use = least_use
-        self._patience = PATIENCE
+        self._in_turn = in_turn
         self.shares = tuple(shares)
         self._budgets = {share: budget.scaled(share) for share in shares}
-        self._costs: dict[tuple[tuple[str, Any], ...], Cost] = {}
+        self._patience = dict.fromkeys(self.shares, PATIENCE)
+        self._costs: dict[Identity, Cost] = {}
+        self._granted: dict[Identity, Fraction] = {}
         self.refused: Counter[str] = Counter()
 
     def cost(self, values: Values) -> Cost:
@@ -51,33 +58,51 @@ class Feasibility:
             self._costs[key] = costs.cost(self._operators(values))
         return self._costs[key]
 
-    def keep_shares_for(self, smallest: Values) -> None:
-        """Drop the shares that not even the smallest network of the space fits: no trial could ever use them.
+    def keep_shares_for(self, smallest: Iterable[Values]) -> None:
+        """Drop the shares that none of the smallest networks fits: no trial could ever use them.
 
         Raises:
             BudgetError: no share is left.
         """
-        cost = self.cost(smallest)
-        kept = tuple(share for share in self.shares if not self._budgets[share].violations(cost))
+        found = [self.cost(values) for values in smallest]
+        kept = tuple(s for s in self.shares if not all(self._budgets[s].violations(cost) for cost in found))
         if not kept:
             raise self.none_fits()
         self.shares = kept
 
-    def share(self, trial: int) -> Fraction:
-        """Return the share of the budget that trial number ``trial`` may use."""
-        return self.shares[trial % len(self.shares)]
+    def drop_share_of(self, trial: int) -> bool:
+        """Give up the share of trial number ``trial``, which nothing new was found for; tell if others are left."""
+        if len(self.shares) == 1 or not self._in_turn:
+            return False
+        dry = self._turn(trial)
+        self.shares = tuple(share for share in self.shares if share != dry)
+        return True
+
+    def share(self, values: Values) -> Fraction:
+        """Return the share of the budget that these values, once accepted, were judged by."""
+        return self._granted[identity(values)]
 
     def accepts(self, values: Values, trial: int) -> bool:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
-        budget, cost = self._budgets[self.share(trial)], self.cost(values)
+        cost = self.cost(values)
+        share = self._turn(trial) if self._in_turn else self._least_share(cost)
+        budget = self._budgets[share]
         violations = budget.violations(cost)
-        if not violations and self._patience and budget.use(cost) < self._least_use:
-            self._patience -= 1
+        if not violations and self._patience[share] and budget.use(cost) < self._least_use:
+            self._patience[share] -= 1
             violations = ["least_use"]
         self.refused.update(line.split()[0] for line in violations)
         if not violations:
-            self._patience = PATIENCE
+            self._patience[share] = PATIENCE
+            self._granted[identity(values)] = share
         return not violations
+
+    def _turn(self, trial: int) -> Fraction:
+        return self.shares[trial % len(self.shares)]
+
+    def _least_share(self, cost: Cost) -> Fraction:
+        fitting = [share for share in self.shares if not self._budgets[share].violations(cost)]
+        return min(fitting, default=max(self.shares))
 
     def smallest(self) -> tuple[Values, Cost]:
         """Return the network with the fewest parameters (then MACs) seen so far."""

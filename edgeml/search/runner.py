@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -105,25 +104,28 @@ class _Session:
         self.oracle = oracles.create(
             config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
             max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
-            objective=config.objective, objectives=config.objectives or (config.objective, *oracles.OBJECTIVES[1:]),
+            share_of=feasibility.share if len(feasibility.shares) > 1 else None, objective=config.objective,
+            objectives=config.objectives or (config.objective, *oracles.OBJECTIVES[1:]),
         )  # fmt: skip
         self.oracle._set_project_dir(run.path(*TUNER.parts).parent, TUNER.name)
-        feasibility.keep_shares_for(space.hyperparameters().values)
+        feasibility.keep_shares_for(oracles.defaults(space.hyperparameters().space))
         self.started = {entry["trial"]: entry for entry in run.ledger.of("trial_started")}
         self.ends, self.attempts, self.lost = ends(run.ledger)
         self.epochs = last_epochs(run.ledger)
         self.running: dict[str, _Asked] = {}
-        self.shares: list[Fraction] = []  # of every trial asked for, by number
         self.candidates: list[Candidate] = []
         self.is_dry = False
 
     def fill(self) -> None:
         """Ask the oracle until every worker has a trial, or it has none."""
         while not self.is_dry and len(self.running) < self.engine.workers:
-            name = f"t{len(self.shares):04d}"
-            if self.shares and name not in self.started and self._time_is_up():
+            number = len(self.oracle.trials)
+            name = f"t{number:04d}"
+            if number and name not in self.started and self._time_is_up():
                 return
             trial = self.oracle.create_trial(name)  # the name of whoever asks: one that has ended, as each trains once
+            while trial.status != "RUNNING" and self._is_dry_at(number) and self.feasibility.drop_share_of(number):
+                trial = self.oracle.create_trial(name)
             if trial.status != "RUNNING":
                 self.is_dry = trial.status == "STOPPED"  # else it waits for a trial to end
                 return
@@ -181,11 +183,12 @@ class _Session:
             " version or seed. Start again with --overwrite."
         )
 
+    def _is_dry_at(self, number: int) -> bool:
+        return getattr(self.oracle, "dry_at", None) == number
+
     def _asked(self, name: str, trial: Any) -> _Asked:
         values = dict(trial.hyperparameters.values)
-        parent = values.get("tuner/trial_id")  # a promoted trial keeps its parent's share of the budget
-        share = self.shares[int(parent)] if parent else self.feasibility.share(len(self.shares))
-        self.shares.append(share)
+        share = self.feasibility.share(values)
         identity = {"id": name, "space": self.space.name_of(values), "share": share, "hyperparameters": values}
         return _Asked(trial, identity, self.feasibility.cost(values))
 

@@ -3,7 +3,7 @@
 KerasTuner has no "infeasible": a trial that fails still counts, three in a row abort a search, the Bayesian oracle
 proposes the same point again, Hyperband stops promoting. So refusal happens where values are drawn:
 
-    random, hyperband   draw again, up to ``TRIES`` times; then the default, which is the smallest network
+    random, hyperband   draw again, up to ``TRIES`` times; then the default, which is the smallest of its space
     bayesian            the best acquisition among feasible, unseen points, instead of one optimum of all points
     grid                go on to the next combination, over ``LEAP`` refused ones at most
     tpe, nsga2          ask Optuna's sampler again, up to ``ASKS`` times; then draw as random does
@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeml.records import Cost
-from edgeml.search.oracles._refusing import Accepts, CallAgain
+from edgeml.search.oracles._refusing import Accepts, CallAgain, defaults
 from edgeml.search.oracles._saving import Atomic, write_json
 
-__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "restricted", "write_json"]
+__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "defaults", "restricted", "write_json"]
 NAMES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 OBJECTIVES = ("val_accuracy", "macs")  # where several are possible
 UNLIMITED = 10**9  # KerasTuner aborts after so many failures in a row; the runner judges failures itself
@@ -38,6 +38,7 @@ def create(
     epochs: int,
     seed: int,
     costs: Callable[[Mapping[str, Any]], Cost] | None = None,
+    share_of: Callable[[Mapping[str, Any]], Any] | None = None,
     objective: str = OBJECTIVES[0],
     objectives: Sequence[str] = OBJECTIVES,
 ) -> Any:
@@ -45,7 +46,7 @@ def create(
 
     ``seed`` 0 counts like any other (KerasTuner takes it for "no seed"). ``nsga2`` also minimises those of
     ``objectives`` that are fields of ``Cost``, as ``costs`` gives them for hyper-parameters; without ``costs``, and for
-    the others, ``objective`` is the only one.
+    the others, ``objective`` is the only one. ``hyperband`` halves trials of unlike ``share_of`` apart from each other.
     """
     import keras_tuner as kt
 
@@ -60,6 +61,7 @@ def create(
     oracle.max_trials = max_trials
     oracle.verbose = 0
     oracle.seldom = True  # the ledger is the truth
+    oracle.share_of = share_of
     return oracle
 
 

@@ -15,29 +15,27 @@ class Redraw:
 
     accepts: Accepts
     judges_dearly: bool = False  # ``accepts`` builds a network, which takes a fifth of a second or more
+    dry_at: int | None = None  # the number of the trial that nothing new was found for, if that was the last one
     trials: dict[str, Any]
     hyperparameters: Any
     seed: int
     _seed_state: int
 
     def _random_values(self) -> dict[str, Any] | None:
-        return next(self._feasible(), None)
+        values = next(self._feasible(), None)
+        self.dry_at = len(self.trials) if values is None else None
+        return values
 
     def _feasible(self) -> Iterator[dict[str, Any]]:
-        """Yield what may be a trial among ``TRIES`` draws and the default."""
-        for number in range(TRIES + 1):
-            values = self._drawn() if number < TRIES else self._default()
+        """Yield what may be a trial among ``TRIES`` draws and the defaults."""
+        for _ in range(TRIES):
+            values = self._drawn()
             if self._admits(values):
                 yield values
+        yield from filter(self._admits, defaults(self.hyperparameters.space))
 
     def _admits(self, values: dict[str, Any]) -> bool:
         return not self._duplicate(values) and self.accepts(values, len(self.trials))  # type: ignore[attr-defined]
-
-    def _default(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for entry in active(self.hyperparameters.space, values):
-            values[entry.name] = entry.default
-        return values
 
     def _drawn(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -66,6 +64,17 @@ class CallAgain:
             " built; one that fits is required. Raise the budget, or let populate_space draw anew at each call."
         )
         return {"status": "STOPPED", "values": None}
+
+
+def defaults(space: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the default of a space; of a union of spaces, whose first entry names one of them, the default of each."""
+    first = space[0]
+    names_one = any(condition.name == first.name for entry in space for condition in entry.conditions)
+    for name in first.values if names_one else [None]:
+        values: dict[str, Any] = {}
+        for entry in active(space, values):
+            values[entry.name] = name if names_one and entry is first else entry.default
+        yield values
 
 
 def active(space: list[Any], values: Mapping[str, Any]) -> Iterator[Any]:
