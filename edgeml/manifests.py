@@ -63,7 +63,7 @@ def report(
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
         "finalists": (finalists := selection.finalists(run, chosen, arrays)),
         "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
-        "ensemble": selection.ensemble_rows(chosen, arrays),
+        "ensemble": selection.ensemble_rows(chosen, arrays, run.recipe.ensemble.weights),
         "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
         "splits": _splits(run),
         "data_notes": dataset["notes"],

@@ -1,7 +1,7 @@
 """What was chosen on which split, and how it held: validation, blend and test side by side, so that over-fitting shows.
 
 validation   the search looked at it after every epoch of every trial
-blend        chose the members and their weights; cross-fitted: each fifth is judged by what the others decided
+blend        chose the members and their weights; cross-fitted: each fifth is judged by whom the others chose
 test         read once, when nothing is left to choose
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgeml import ensemble, evaluation, intervals, pipeline
 from edgeml.assembly import Field, probabilities_of
 from edgeml.ensemble import Choice
-from edgeml.ensemble.weights import FOLDS, cross_blended
+from edgeml.ensemble.weights import FOLDS
 from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
 
@@ -38,17 +38,15 @@ class Selection:
 def shipped(run: RunFolder, selection: Selection, arrays: Mapping[str, Arrays], trials: int) -> Json:
     """Return the accuracy of the graph that ships on every split that something was decided on, and on test.
 
-    On blend its weights are those fitted without the fifth that they are judged by.
+    On blend members and weights are those chosen without the fifth that they are judged by.
     """
     choice, weights = selection.choice, np.asarray(selection.choice.weights)
     members = [selection.field.models[i] for i in choice.members]
     validation = np.stack([probabilities_of(model, arrays["validation"][0]) for model in members])
     test = np.stack([selection.test[i] for i in choice.members])
-    decided = selection.field.blend[list(choice.members)]
-    config, labels = run.recipe.ensemble, np.asarray(arrays["blend"][1])
     outputs = {
         "validation": ensemble.blend(validation, weights, choice.mean),
-        "blend": cross_blended(decided, labels, config.weights, mean=choice.mean, seed=run.recipe.search.seed),
+        "blend": choice.predicted,
         "test": ensemble.blend(test, weights, choice.mean),
     }
     balanced = pipeline.is_skewed(run)
@@ -104,21 +102,19 @@ def _finalist(run: RunFolder, selection: Selection, index: int, arrays: Mapping[
     }
 
 
-def ensemble_rows(selection: Selection, arrays: Mapping[str, Arrays]) -> Json:
+def ensemble_rows(selection: Selection, arrays: Mapping[str, Arrays], method: str) -> Json:
     """Return the members, why they were chosen, what plain averaging gives, and how far the finalists disagree."""
     field, choice, test = selection.field, selection.choice, selection.test
     y = np.asarray(arrays["test"][1])
-    labels = np.asarray(arrays["blend"][1])
-    chosen, tested = field.blend[list(choice.members)], np.stack([test[i] for i in choice.members])
-    weights, plain = np.asarray(choice.weights), np.full(len(chosen), 1 / len(chosen))
+    tested = np.stack([test[i] for i in choice.members])
+    weights, plain = np.asarray(choice.weights), np.full(len(tested), 1 / len(tested))
     rows = [
         ("best single network", choice.single_loss, test[choice.single]),
-        ("members, plain mean", ensemble.log_loss(ensemble.blend(chosen, plain, choice.mean), labels),
-         ensemble.blend(tested, plain, choice.mean)),
+        ("members, plain mean", choice.plain_loss, ensemble.blend(tested, plain, choice.mean)),
         (f"members, {choice.mean} mean with fitted weights", choice.loss, ensemble.blend(tested, weights, choice.mean)),
     ]  # fmt: skip
     comparison = []
-    for name, loss, probabilities in rows if len(chosen) > 1 else rows[:1]:
+    for name, loss, probabilities in rows if len(tested) > 1 else rows[:1]:
         scored = intervals.accuracy(probabilities.argmax(axis=1), y)
         comparison.append({"name": name, "blend_log_loss": loss, "test_accuracy": scored["accuracy"],
                            "test_interval_95": scored["interval_95"]})  # fmt: skip
@@ -126,8 +122,8 @@ def ensemble_rows(selection: Selection, arrays: Mapping[str, Arrays]) -> Json:
     return {
         "members": [{"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, weights, strict=True)],
         "mean": choice.mean,
-        "weights_method": "nelder-mead" if len(chosen) > 1 else "none",
-        "kept": "ensemble" if len(chosen) > 1 else "single",
+        "weights_method": method if len(tested) > 1 else "none",
+        "kept": "ensemble" if len(tested) > 1 else "single",
         "reason": choice.reason,
         "comparison": comparison,
         "disagreement": {

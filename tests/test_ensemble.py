@@ -6,6 +6,7 @@ import pytest
 
 import edgeml
 from edgeml import ensemble, recipe
+from edgeml.ensemble import choice as choice_module
 from edgeml.ensemble import weights
 from edgeml.ensemble.choice import total
 from edgeml.errors import BudgetError
@@ -73,13 +74,29 @@ def test_blend_is_the_textbook_mean():
     np.testing.assert_allclose(ensemble.blend(probs, w, "geometric"), product / product.sum(axis=1, keepdims=True))
 
 
-def test_cross_fitting_scores_every_row_by_weights_that_never_saw_it():
-    probs, labels = members(2, samples=50)
-    found = ensemble.cross_fitted(probs, labels, "nelder-mead")
-    assert found.shape == (50,)
-    np.testing.assert_allclose(ensemble.cross_fitted(probs[:1], labels, "uniform"), weights.losses(probs[0], labels))
-    seen = weights.losses(ensemble.blend(probs, ensemble.fit_weights(probs, labels)), labels)
-    assert found.mean() > seen.mean()  # what was fitted on the row itself flatters
+def test_folds_are_alike_in_size_and_classes():
+    labels = np.repeat([0, 1, 2], [50, 30, 10])
+    for seed in (0, 1):
+        fold = weights.folds(labels, seed)
+        assert [np.bincount(labels[fold == number]).tolist() for number in range(5)] == [[10, 6, 2]] * 5
+    assert (weights.folds(labels, 0) != weights.folds(labels, 1)).any()
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_one_start_finds_the_best_of_many(mean):
+    from scipy.optimize import minimize
+
+    for seed, skill in enumerate([(2.0, 2.0, 0.0), (1.0, 0.2, 1.5), (3.0, 1.0, 1.0), (0.5, 0.4, 0.3)]):
+        probs, labels = members(3, skill=skill, seed=seed)
+
+        def loss(t, probs=probs, labels=labels):
+            w = np.exp(np.append(t, 0.0))
+            return ensemble.log_loss(ensemble.blend(probs, w / w.sum(), mean), labels)
+
+        starts = np.random.default_rng(seed).normal(0, 2, (8, 2))
+        best = min(minimize(loss, start, method="BFGS").fun for start in starts)
+        found = ensemble.log_loss(ensemble.blend(probs, ensemble.fit_weights(probs, labels, mean=mean), mean), labels)
+        assert found <= best + 1e-5
 
 
 # --- the graph
@@ -233,9 +250,34 @@ def test_what_was_compared_is_counted():
     assert counts == [(7, 4), (6, 3), (3, 0), (5, 2)]
 
 
-def test_one_network_needs_no_weights_to_be_cross_fitted():
-    probs, labels = members(1)
-    np.testing.assert_array_equal(weights.cross_blended(probs, labels, "nelder-mead"), probs[0])
+def test_what_is_said_of_a_row_was_decided_without_it(monkeypatch):
+    """The labels of one fold are turned over: what is said of that fold stays, of the others it changes."""
+    probs, labels = members(3, skill=(1.0, 0.9, 0.3))
+    fold = weights.folds(labels)
+    monkeypatch.setattr(choice_module, "folds", lambda labels, seed: fold)
+    held = fold == 2
+    before = chosen(probs, labels, [cost_of(1)] * 3, keep="always")
+    after = chosen(probs, np.where(held, labels[::-1], labels), [cost_of(1)] * 3, keep="always")
+    assert before.loss == pytest.approx(ensemble.log_loss(before.predicted, labels))
+    np.testing.assert_array_equal(after.predicted[held], before.predicted[held])
+    assert (after.predicted[~held] != before.predicted[~held]).any()
+
+
+def test_the_best_of_many_alike_does_not_flatter_itself():
+    """Twelve networks without any skill: the luckiest seems good on the rows that chose it, and only there."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 4, 200)
+    probs = rng.dirichlet(np.ones(4), (12, 200))
+    choice = chosen(probs, labels, [cost_of(1)] * 12, max_members=1)
+    assert choice.single_loss > ensemble.log_loss(probs[choice.single], labels)
+
+
+def test_plain_averaging_is_told_beside_it():
+    probs, labels = members(3, skill=(2.0, 0.9, 0.9))
+    choice = chosen(probs, labels, [cost_of(1)] * 3, keep="always")
+    assert choice.loss < choice.plain_loss
+    uniform = chosen(probs, labels, [cost_of(1)] * 3, keep="always", weights="uniform")
+    assert uniform.loss == uniform.plain_loss
 
 
 def test_no_more_members_than_asked():

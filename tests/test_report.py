@@ -405,7 +405,7 @@ def test_validation_blend_and_test_stand_side_by_side(report):
     assert [one.split("[")[0].strip() for one in told.groups()] == ["99.1 %", "98.5 %", "97.2 %"]
     assert all("[" in one for one in told.groups())
     assert "Compared were 20 trials on validation and 7 sets of 3 finalists on blend" in text
-    assert "the weights of 4 of these sets were cross-fitted (5 folds)" in text
+    assert "weights were fitted for 4 of these sets. Members and weights were chosen anew for each of 5 folds" in text
     assert re.search(r"t0011\s*3\s*98.1 % ± 0.4", text)
     card = edgeml.report.model_card(report)
     assert "7 sets of 3 finalists on blend (weights of 4 cross-fitted, 5 folds)" in card

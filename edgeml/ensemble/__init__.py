@@ -2,6 +2,6 @@
 
 from edgeml.ensemble.choice import Choice, choose
 from edgeml.ensemble.graph import compile_ensemble
-from edgeml.ensemble.weights import blend, cross_fitted, fit_weights, log_loss
+from edgeml.ensemble.weights import blend, fit_weights, log_loss
 
-__all__ = ["Choice", "blend", "choose", "compile_ensemble", "cross_fitted", "fit_weights", "log_loss"]
+__all__ = ["Choice", "blend", "choose", "compile_ensemble", "fit_weights", "log_loss"]

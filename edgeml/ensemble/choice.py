@@ -1,13 +1,17 @@
-"""Which candidates join: the best cross-fitted blend loss among the sets whose whole graph is within budget.
+"""Which candidates join: the best weighted mean among the sets whose whole graph is within budget.
 
-All sets up to ``max_members`` are ranked by the loss of their plain mean; the best of them are weighted and scored by
-cross-fitting. Of sets alike to three decimals the one with fewer members leads. A set has to beat the best single
-network by more than its noise (bootstrap), or the single one ships.
+All sets up to ``max_members`` are ranked by the loss of their plain mean; the best of them are weighted and ranked by
+Akaike's criterion (each weight that was fitted costs 1/N of log-loss, Akaike 1974). Of sets alike to three decimals the
+one with fewer members leads.
+
+What that is worth is cross-fitted, choice and all: for each fifth of the blend split members, mean and weights are
+chosen anew by the other four, and judged by the fifth; the best single network likewise. An ensemble has to beat the
+single network there by more than noise (bootstrap), or the single one ships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -15,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import recipe
-from edgeml.ensemble.weights import Float, blend, cross_fitted, fit_weights, log_loss
+from edgeml.ensemble.weights import FOLDS, Float, blend, fit_weights, folds, log_loss, losses
 from edgeml.errors import BudgetError
 from edgeml.records import Budget, Cost, Limit
 
@@ -23,31 +27,54 @@ SCORED_SETS = 30
 LEAST_WEIGHT = 0.01  # a member that says less than this costs its whole network for nothing
 BOOTSTRAP = 2000
 LEAST_GAIN = 1e-6  # of log-loss: what rounding alone can give to copies of one network
+Labels = NDArray[np.int64]
+Members = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choice:
-    """Who ships, and why. ``members``: indices of candidates; ``loss`` and ``single_loss``: cross-fitted blend loss.
+    """Who ships, and why. ``members``: indices of candidates, ``single``: the best one alone.
 
+    Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``plain_loss`` (the
+    members unweighted), ``gain_95`` of the log-loss over the single network, ``predicted`` (N, K).
     ``compared``: sets of candidates within budget, single ones too, that the blend split decided between; ``scored``:
-    sets among them whose weights were cross-fitted.
+    sets among them whose weights were fitted.
     """
 
-    members: tuple[int, ...]
+    members: Members
     weights: tuple[float, ...]
     mean: str
     loss: float
     single: int
     single_loss: float
+    plain_loss: float
     gain_95: tuple[float, float]
     reason: str
-    compared: int = 1
+    predicted: Float
+    compared: int
     scored: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Blend:
+    """Members, their mean and weights, as some rows of the blend split decided."""
+
+    members: Members
+    mean: str
+    weights: Float
+
+    def of(self, probs: Float) -> Float:
+        """Average ``probs`` (M, N, K) of all candidates."""
+        return blend(probs[list(self.members)], self.weights, self.mean)
+
+    def plain(self) -> _Blend:
+        """Return the same members, each as heavy as any other."""
+        return replace(self, weights=np.full(len(self.members), 1 / len(self.members)))
 
 
 def choose(
     probs: Float,
-    labels: NDArray[np.int64],
+    labels: Labels,
     costs: Sequence[Cost],
     budget: Budget,
     config: recipe.Ensemble,
@@ -69,60 +96,81 @@ def choose(
         for members in combinations(range(len(costs)), size)
         if _fits(members, costs, measured_ms, budget, input_elements, probs.shape[2])
     ]
-    singles = [members[0] for members in sets if len(members) == 1]
+    singles = [members for members in sets if len(members) == 1]
+    several = [members for members in sets if len(members) > 1]
     if not singles:
         raise BudgetError("ensemble: no trained network fits the budget. Raise the budget or search again.")
-    compared = len(sets)
-    single = min(singles, key=lambda i: log_loss(probs[i], labels))
-    single_losses = cross_fitted(probs[[single]], labels, "uniform")
-    scored = _scored([members for members in sets if len(members) > 1], probs, labels, config, seed)
-    if not scored:
-        reason = "no set of two or more networks fits the budget"
-        return replace(_alone(single, single_losses, reason), compared=compared)
-
-    def weights_of(members: tuple[int, ...], mean: str) -> Float:
-        return fit_weights(probs[list(members)], labels, config.weights, mean=mean, seed=seed)
-
-    counted = {row[1] for row in scored}
-    useful = (row for row in scored if weights_of(row[1], row[2]).min() >= LEAST_WEIGHT)
-    best, members, mean = next(useful, scored[0])
-    low, high = _gain(single_losses - best, seed)
+    single = _best_single(singles, probs, labels)
+    alone = _cross_fitted(lambda rows, own: _best_single(singles, rows, own), probs, labels, seed)[0]
+    single_losses = losses(alone, labels)
+    loss = float(single_losses.mean())
+    shipping = Choice(
+        single.members, (1.0,), "arithmetic", loss, single.members[0], loss, loss, (0.0, 0.0),
+        "no set of two or more networks fits the budget", alone, len(sets),
+    )  # fmt: skip
+    if not several:
+        return shipping
+    together, plain = _cross_fitted(lambda rows, own: _best_blend(several, rows, own, config), probs, labels, seed)
+    blend_losses = losses(together, labels)
+    low, high = _gain(single_losses - blend_losses, seed)
+    shipping = replace(shipping, gain_95=(low, high), scored=min(len(several), SCORED_SETS))
     if config.keep == "when_better" and low <= LEAST_GAIN:
         text = f"the best ensemble does not beat the best single network beyond noise (gain {low:.4f} to {high:.4f})"
-        return replace(_alone(single, single_losses, text, (low, high)), compared=compared, scored=len(counted))
-    weights = weights_of(members, mean)
-    losses = f"cross-fitted blend log-loss {best.mean():.4f} against {single_losses.mean():.4f}"
-    if config.keep == "always":
-        though = ", though the best single network is better" if best.mean() > single_losses.mean() else ""
-        reason = f"the recipe keeps the ensemble always{though} ({losses})"
-    else:
-        reason = f"it beats the best single network ({losses})"
-    order = np.argsort(-weights, kind="stable")
-    return Choice(
-        tuple(members[i] for i in order), tuple(float(weights[i]) for i in order), mean, float(best.mean()), single,
-        float(single_losses.mean()), (low, high), reason, compared, len(counted),
+        return replace(shipping, reason=text)
+    best = _best_blend(several, probs, labels, config)
+    order = np.argsort(-best.weights, kind="stable")
+    return replace(
+        shipping, members=tuple(best.members[i] for i in order), weights=tuple(float(best.weights[i]) for i in order),
+        mean=best.mean, loss=float(blend_losses.mean()), plain_loss=log_loss(plain, labels), predicted=together,
+        reason=_reason(config.keep, float(blend_losses.mean()), loss),
     )  # fmt: skip
 
 
-def _scored(
-    sets: Sequence[tuple[int, ...]], probs: Float, labels: NDArray[np.int64], config: recipe.Ensemble, seed: int
-) -> list[tuple[Float, tuple[int, ...], str]]:
-    """Return cross-fitted losses, members and mean of the sets whose plain mean is best; the best first.
+def _reason(keep: str, loss: float, single_loss: float) -> str:
+    figures = f"cross-fitted blend log-loss {loss:.4f} against {single_loss:.4f}"
+    if keep != "always":
+        return f"it beats the best single network ({figures})"
+    though = ", though the best single network is better" if loss > single_loss else ""
+    return f"the recipe keeps the ensemble always{though} ({figures})"
 
-    Losses that agree to 0.001 count as equal: then fewer members are better.
-    """
+
+def _cross_fitted(
+    decide: Callable[[Float, Labels], _Blend], probs: Float, labels: Labels, seed: int
+) -> tuple[Float, Float]:
+    """Return each row (N, K) by what ``decide`` makes of the other folds, and by the same members unweighted."""
+    fold = folds(labels, seed)
+    weighted, plain = np.empty(probs.shape[1:]), np.empty(probs.shape[1:])
+    for number in range(FOLDS):
+        held, rest = fold == number, fold != number
+        decided = decide(probs[:, rest], labels[rest])
+        weighted[held], plain[held] = decided.of(probs[:, held]), decided.plain().of(probs[:, held])
+    return weighted, plain
+
+
+def _best_single(singles: Sequence[Members], probs: Float, labels: Labels) -> _Blend:
+    return _Blend(min(singles, key=lambda members: log_loss(probs[members[0]], labels)), "arithmetic", np.ones(1))
+
+
+def _best_blend(sets: Sequence[Members], probs: Float, labels: Labels, config: recipe.Ensemble) -> _Blend:
+    """Return the best weighted mean of a set; one whose member says next to nothing only if there is no other."""
     means = ("arithmetic", "geometric") if config.mean == "auto" else (config.mean,)
-    plain = [(log_loss(blend(probs[list(s)], np.full(len(s), 1 / len(s))), labels), s) for s in sets]
-    scored = [
-        (cross_fitted(probs[list(members)], labels, config.weights, mean=mean, seed=seed), members, mean)
-        for _, members in sorted(plain)[:SCORED_SETS]
+    plain = {s: log_loss(blend(probs[list(s)], np.full(len(s), 1 / len(s))), labels) for s in sets}
+    weighted = [
+        _Blend(s, mean, fit_weights(probs[list(s)], labels, config.weights, mean=mean))
+        for s in sorted(sets, key=lambda s: plain[s])[:SCORED_SETS]
         for mean in means
     ]
-    return sorted(scored, key=lambda row: (round(float(row[0].mean()), 3), len(row[1]), float(row[0].mean())))
+
+    def rank(one: _Blend) -> tuple[bool, float, int, float]:
+        fitted = 0 if config.weights == "uniform" else len(one.members) - 1
+        criterion = log_loss(one.of(probs), labels) + fitted / len(labels)
+        return one.weights.min() < LEAST_WEIGHT, round(criterion, 3), len(one.members), criterion
+
+    return min(weighted, key=rank)
 
 
 def _fits(
-    members: tuple[int, ...],
+    members: Members,
     costs: Sequence[Cost],
     measured_ms: Sequence[Mapping[Limit, float]],
     budget: Budget,
@@ -153,11 +201,6 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
 def _summed(measured: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:
     """Add up latencies: members run one after the other on one thread."""
     return {limit: sum(ms[limit] for ms in measured) for limit in measured[0]} if measured else {}
-
-
-def _alone(single: int, single_losses: Float, reason: str, gain: tuple[float, float] = (0.0, 0.0)) -> Choice:
-    loss = float(single_losses.mean())
-    return Choice((single,), (1.0,), "arithmetic", loss, single, loss, gain, reason)
 
 
 def _gain(differences: Float, seed: int) -> tuple[float, float]:

@@ -3,8 +3,8 @@
     arithmetic   p = Σ wᵢ pᵢ
     geometric    p = softmax(Σ wᵢ log pᵢ)      the weighted mean of logits
 
-Weights are softmax-parametrised, so they are positive and sum to one. Every figure that decides something is
-cross-fitted: weights fitted on four fifths of the blend split are scored on the fifth that they have not seen.
+Weights are softmax-parametrised, so they are positive and sum to one. Both losses are convex in the weights: one start
+finds the least. What weights are worth is told by rows that they were not fitted on (``folds``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 EPSILON = 1e-7  # as Keras clips probabilities before the logarithm
 FOLDS = 5
-RESTARTS = 3
 
 
 def blend(probabilities: Float, weights: Float, mean: str = "arithmetic") -> Float:
@@ -43,11 +42,10 @@ def fit_weights(
     method: str = "nelder-mead",
     *,
     mean: str = "arithmetic",
-    seed: int = 0,
 ) -> Float:
     """Fit weights (M,) to member probabilities (M, N, K) and labels (N,).
 
-    Methods: ``uniform``; ``nelder-mead``: log-loss over softmax parameters, with restarts (Nelder & Mead 1965).
+    Methods: ``uniform``; ``nelder-mead``: log-loss over softmax parameters (Nelder & Mead 1965).
 
     Raises:
         ValueError: an unknown method, or arrays that do not belong together.
@@ -65,22 +63,19 @@ def fit_weights(
     members = len(probs)
     if method == "uniform" or members == 1:
         return np.full(members, 1.0 / members)
-    return _nelder_mead(probs, labels, mean, seed)
+    return _nelder_mead(probs, labels, mean)
 
 
-def _nelder_mead(probs: Float, labels: NDArray[np.int64], mean: str, seed: int) -> Float:
+def _nelder_mead(probs: Float, labels: NDArray[np.int64], mean: str) -> Float:
     from scipy.optimize import minimize
 
-    rng = np.random.default_rng(seed)
     free = len(probs) - 1  # the last parameter is fixed at 0: softmax only knows differences
-    starts = [np.zeros(free), *rng.normal(0.0, 1.0, (RESTARTS, free))]
 
     def loss(parameters: Float) -> float:
         return log_loss(blend(probs, _softmax(parameters), mean), labels)
 
-    options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 200 * free}
-    best = min((minimize(loss, s, method="Nelder-Mead", options=options) for s in starts), key=lambda r: float(r.fun))
-    return _softmax(best.x)
+    options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 200 * free, "adaptive": True}
+    return _softmax(minimize(loss, np.zeros(free), method="Nelder-Mead", options=options).x)
 
 
 def _softmax(parameters: Float) -> Float:
@@ -89,23 +84,9 @@ def _softmax(parameters: Float) -> Float:
     return np.asarray(powers / powers.sum())
 
 
-def cross_fitted(
-    probs: Float, labels: NDArray[np.int64], method: str, *, mean: str = "arithmetic", seed: int = 0
-) -> Float:
-    """Return the log-loss of each row (N,) under weights fitted without it."""
-    return losses(cross_blended(probs, labels, method, mean=mean, seed=seed), labels)
-
-
-def cross_blended(
-    probs: Float, labels: NDArray[np.int64], method: str, *, mean: str = "arithmetic", seed: int = 0
-) -> Float:
-    """Return each row of the average (N, K) by weights fitted without it (5 folds, stratified by class)."""
+def folds(labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """Return the fold of each row (N,): 5 of them, stratified by class."""
     fold = np.empty(len(labels), np.int64)
     order = np.random.default_rng(seed).permutation(len(labels))
     fold[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % FOLDS
-    out = np.empty(probs.shape[1:])
-    for number in range(FOLDS):
-        held, rest = fold == number, fold != number
-        weights = fit_weights(probs[:, rest], labels[rest], method, mean=mean, seed=seed)
-        out[held] = blend(probs[:, held], weights, mean)
-    return out
+    return fold
