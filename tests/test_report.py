@@ -408,7 +408,7 @@ def test_validation_blend_and_test_stand_side_by_side(report):
     assert "weights were fitted for 4 of these sets. Members and weights were chosen anew for each of 5 folds" in text
     assert re.search(r"t0011\s*3\s*98.1 % ± 0.4", text)
     card = edgeml.report.model_card(report)
-    assert "7 sets of 3 finalists on blend (weights of 4 cross-fitted, 5 folds)" in card
+    assert "7 sets of 3 finalists on blend (weights fitted for 4; the choice is cross-fitted, 5 folds)" in card
     assert "| test | read once | 97.2 %" in card
 
 
