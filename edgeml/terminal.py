@@ -7,6 +7,7 @@ into a log file while a verb runs; our own lines go to copies of the terminal's.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -125,6 +126,7 @@ class Progress:
         self.latest: dict[str, Any] = {}
         self.objective = "val_accuracy"
         self.seconds: list[float] = []  # of the trials of this session; a resumed run has others before them
+        self.search_ends = math.inf  # by its time limit, on the clock of time.monotonic
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -139,6 +141,8 @@ class Progress:
         if event.message == "trial started":
             self.trials[data["id"]] = self.latest = dict(data)
             self.best = data["best"]
+            if data["seconds_left"] is not None:
+                self.search_ends = time.monotonic() + data["seconds_left"]
             self.objective = data.get("objective", self.objective)
             self._live(data["id"], "starting")
         elif event.message == "epoch":
@@ -185,8 +189,7 @@ class Progress:
             return ""
         trials = self.latest["of"] - int(self.latest["id"][1:]) - 1 + len(self.trials)
         left = sum(self.seconds) / len(self.seconds) * trials / self.latest["workers"]
-        limit = self.latest["seconds_left"]
-        return f"{minutes(left if limit is None else min(left, limit))} left"
+        return f"{minutes(max(0.0, min(left, self.search_ends - time.monotonic())))} left"
 
     def _train(self, event: Event) -> None:
         data = event.data
@@ -195,7 +198,9 @@ class Progress:
             self.objective = data.get("objective", self.objective)
         trial = self.trials[data["id"]]
         about = f"train     {trial['number']:>3}/{trial['of']:<3} {trial['id']}"
-        if event.message == "epoch":
+        if event.message == "finalist" and not self.terminal.is_live:  # the next line may be half an hour away
+            self.terminal.line(f"{about} begins, {trial['epochs']} epochs")
+        elif event.message == "epoch":
             shown = self._scored(data["metrics"])
             self.terminal.live(f"{about} epoch {data['epoch'] + 1}/{trial['epochs']} {shown}")
         elif event.message == "finalist trained":

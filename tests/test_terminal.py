@@ -88,6 +88,7 @@ def test_piped_progress_is_plain_lines_on_stderr() -> None:
         "search    13/14  val 0.944  best 0.944  separable_cnn  9,931 params   1.2M MACs  0:04 left",
         "search    14/14  val 0.500  best 0.944  separable_cnn  9,931 params   1.2M MACs  0:00 left",
         "search    14/14  failed     best 0.944  separable_cnn  9,931 params   1.2M MACs  0:00 left",
+        "train       1/2   t0012 begins, 5 epochs",
         "train       1/2   t0012 5 epochs, val 0.950",
         "export    model.tflite",
     ]
@@ -138,6 +139,21 @@ def test_what_the_search_maximises_is_what_is_shown() -> None:
     show(Event("train", "finalist trained", {**finalist, "metrics": metrics}))
     assert lines[0].startswith("search      1/2  bal 0.600  best 0.600  ds_cnn")
     assert lines[1] == "train       2/2   t0000-s2 5 epochs, bal 0.600"
+
+
+def test_the_time_that_is_left_runs_on_while_a_trial_trains(monkeypatch) -> None:
+    lines: list[str] = []
+    now = 100.0
+    monkeypatch.setattr("edgeml.terminal.time.monotonic", lambda: now)
+    show = Progress(SimpleNamespace(line=lines.append, live=lambda text: None, is_live=False))  # type: ignore[arg-type]
+    standing = {"of": 90, "best": None, "seconds_left": 70.0, "workers": 1}
+    cost, ended = Cost(9, 9), SimpleNamespace(status="completed", metrics={"val_accuracy": 0.9}, seconds=40.0)
+    for name in ("t0000", "t0001"):
+        show(Event("search", "trial started", {"id": name, "space": "ds_cnn", "cost": cost, **standing}))
+        now += 40
+        show(Event("search", "trial ended", {"id": name, "candidate": ended}))
+        standing["seconds_left"] = 30.0
+    assert [line[-9:] for line in lines] == ["0:30 left", "0:00 left"]
 
 
 def test_only_erasing_is_sent_never_colour() -> None:
