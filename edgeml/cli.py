@@ -190,7 +190,9 @@ def export(
 
         if source.is_dir():
             refused = {"--samples": samples, "--calibration": calibration, "--labels": labels}
-            return *make.export_run(source, to, precision, out, refused, _command(), Progress(terminal), terminal), 0
+            told = _command(), Progress(terminal), terminal
+            work = partial(make.export_run, source, to, precision, out, refused, *told)
+            return *_interruptible(work, _command()), 0
         files = {"samples": samples, "calibration": calibration, "labels": labels}
         return *make.export_model(source, to, precision, out, files, Progress(terminal), terminal), 0
 
