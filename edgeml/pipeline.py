@@ -24,9 +24,7 @@ from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search import runner, space
 from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
 from edgeml.search.engine import Engine, Job
-from edgeml.search.feasibility import Feasibility
 from edgeml.search.processes import Processes
-from edgeml.search.space import Space
 
 OnEvent = Callable[[Event], None]
 Seconds = dict[str, float]
@@ -85,18 +83,10 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
     return Processes(run.root, workers=config.workers, memory_limit_mb=config.memory_limit_mb, callbacks=callbacks)
 
 
-def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:
-    """Return the judge of this run's budget."""
-    several = run.recipe.ensemble.max_members > 1
-    shares = run.recipe.search.member_share if several else (max(run.recipe.search.member_share),)
-    in_turn = run.recipe.search.oracle != "grid"
-    return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use, in_turn=in_turn)
-
-
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
     networks = space.of_run(run, arrays)
-    return runner.search(run, networks, feasibility_of(run, networks), engine, on_event)
+    return runner.search(run, networks, space.feasibility_of(run.recipe, networks), engine, on_event)
 
 
 def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str = "val_accuracy") -> list[Candidate]:

@@ -381,7 +381,11 @@ def test_dry_run_writes_nothing(here: Path) -> None:
     assert 0 < document["space"]["feasible_share"] < 1
     assert document["smallest"]["params"] < 4_000 < document["largest"]["params"]
     assert document["estimated_seconds"] > 0
+    assert (document["trials"], document["epochs"], document["ended_by"]) == (3, 3, "search.max_trials")
     assert everything(here) == was
+    text = edgeml("search", "tiny.yaml", "--dry-run", "--trials", "2", cwd=here).stdout
+    assert "trials    2 of 2 epochs in all; search.max_trials ends the search" in text
+    assert f"share     1 of the budget: {document['shares'][0]['fit']} of 500 drawn fit" in text
 
 
 def test_overwrite_replaces_even_a_damaged_run(here: Path) -> None:
@@ -396,8 +400,15 @@ def test_overwrite_replaces_even_a_damaged_run(here: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(story: Story) -> Found:
-    return edgeml("export", "runs/tiny", "--json", cwd=story.folder)
+def export_stopped(story: Story) -> tuple[int, str, str]:
+    """An export that was stopped when the first of two finalists had been trained."""
+    return interrupted([EDGEML, "export", "runs/tiny"], story.folder, "1", signal.SIGINT)[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def exported(story: Story, export_stopped: tuple[int, str, str]) -> Found:
+    words = shlex.split(export_stopped[2].rpartition("Go on with: ")[2])[1:]
+    return edgeml(*words, "--json", cwd=story.folder)
 
 
 @pytest.fixture
@@ -406,6 +417,18 @@ def bundle(story: Story, exported: Found, tmp_path: Path) -> Path:
     assert exported.returncode == 0, exported.stderr
     shutil.copytree(story.folder / "exported" / "tiny", tmp_path / "b")
     return tmp_path / "b"
+
+
+def test_ctrl_c_in_an_export_keeps_its_finalists(
+    story: Story, export_stopped: tuple[int, str, str], exported: Found
+) -> None:
+    code, out, err = export_stopped
+    assert (code, out) == (75, "")
+    line = "edgeml: stopped; what was trained is kept. Go on with: edgeml export runs/tiny"
+    assert err.splitlines()[-1] == line
+    assert "Traceback" not in err
+    shown = [line.split()[1] for line in exported.stderr.splitlines() if line.startswith("train ")]
+    assert shown == ["2/2"]
 
 
 def test_export_finishes_a_search(story: Story, exported: Found) -> None:

@@ -192,27 +192,6 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
     return "\n".join(lines), document
 
 
-def dry_run(recipe: Recipe, on_event: OnEvent) -> tuple[str, Document]:
-    """Say what a search would meet, without writing anything."""
-    from edgeml.search import rehearsal
-
-    found = rehearsal.rehearse(recipe, on_event)
-    share = found["space"]["feasible_share"]
-    text = [
-        f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
-        f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
-        f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
-        f"time      about {found['estimated_seconds'] / 60:.1f} minutes for {recipe.search.max_trials} trials",
-        "",
-        table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),
-    ]
-    return "\n".join(text), found
-
-
-def _values(hyperparameters: Mapping[str, Sequence[Any]]) -> list[list[str]]:
-    return [[name, " ".join(map(str, values))] for name, values in hyperparameters.items()]
-
-
 def export_run(
     source: Path,
     to: str | None,
