@@ -115,7 +115,7 @@ def test_networks_that_are_gone_leave_no_graph_behind(small, splits, tmp_path): 
 
 
 def test_a_trial_ends_with_the_epoch_in_which_the_time_of_the_search_does(small, splits, tmp_path):  # noqa: F811
-    run = begin(tmp_path / "run", trials=9, epochs=1_000, more=", time_limit_minutes: 0.05")
+    run = begin(tmp_path / "run", trials=9, epochs=1_000, more=", time_limit_minutes: 0.05, early_stopping: null")
     found = search(run, splits)
     assert [c.status for c in found] == ["completed"]
     assert 1 <= len(found[0].epochs) < 1_000
