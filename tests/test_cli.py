@@ -357,7 +357,9 @@ def test_sigterm_is_like_ctrl_c_and_resume_is_not_repeated(story: Story) -> None
 def test_the_command_that_goes_on_trains_only_what_is_missing(story: Story) -> None:
     assert story.finished.returncode == 0, story.finished.stderr
     document = json.loads(story.finished.stdout)
-    assert {"run", "trials", "refused", "best", "seconds"} <= document.keys()
+    assert {"run", "trials", "refused", "best", "front", "seconds"} <= document.keys()
+    assert [set(row) for row in document["front"]] == [{"id", "val_accuracy", "macs"}] * len(document["front"])
+    assert document["front"][0]["val_accuracy"] == document["best"][0]["val_accuracy"]
     assert document["trials"] == {"completed": 4}
     assert [set(row) >= {"id", "val_accuracy", "cost"} for row in document["best"]] == [True] * 4
     assert story.trials_kept == ["t0000", "t0001"]
