@@ -63,7 +63,7 @@ def report(
         "command": command,
         **_trials(candidates, {pipeline.trial_of(f.id) for f in field.finalists}, run.recipe.search),
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
-        "finalists": (finalists := selection.finalists(run, chosen, arrays)),
+        "finalists": (finalists := _finalists(run, chosen, arrays)),
         "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
         "ensemble": selection.ensemble_rows(chosen, arrays),
         "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
@@ -213,6 +213,11 @@ def _trials(candidates: Sequence[Candidate], finalists: set[str], search: Search
     front = {candidate.id for candidate in pareto.pareto_front(candidates, objectives)}
     rows = [{**to_json(c), "finalist": c.id in finalists, "front": c.id in front} for c in candidates]
     return {"trials": rows, "front_objectives": list(objectives)}
+
+
+def _finalists(run: RunFolder, chosen: selection.Selection, arrays: Mapping[str, Arrays]) -> list[Json]:
+    epochs = pipeline.epochs_of_finalists(run)
+    return [{**one, **epochs.get(one["id"], {})} for one in selection.finalists(run, chosen, arrays)]
 
 
 def _splits(run: RunFolder) -> list[Json]:

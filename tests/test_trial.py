@@ -93,6 +93,16 @@ def test_a_finalist_is_kept_as_it_is_measured_and_seeds_differ(small, splits, tm
     run.close()
 
 
+def test_a_finalist_ends_with_the_epoch_in_which_its_time_does_and_is_kept(small, splits, tmp_path):  # noqa: F811
+    run = begin(tmp_path / "run")
+    space, job = finalist(run, epochs=1_000, stop_after_seconds=1.0)
+    epochs = []
+    assert trial.carry_out(run, space, splits, job, lambda number, metrics: epochs.append(number)).status == "completed"
+    assert 1 <= len(epochs) < 1_000
+    assert (tmp_path / "run" / "finalists" / "t0000" / "model.keras").is_file()
+    run.close()
+
+
 def test_a_finalist_that_diverges_leaves_no_file(small, splits, tmp_path):  # noqa: F811
     run = begin(tmp_path / "run")
     space, job = finalist(run, epochs=1)
