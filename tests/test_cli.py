@@ -65,6 +65,16 @@ def here(tmp_path: Path) -> Path:
 # ---- help, misuse, schema, doctor ----
 
 
+@pytest.mark.parametrize("words", [["schema"], ["--help"], [], ["serch"], ["search", "gone.yaml", "--quiet"]])
+def test_the_module_is_the_command(words: list[str], tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "edgeml", *words]
+    found = subprocess.run(module, capture_output=True, text=True, cwd=tmp_path, check=False)
+    known = edgeml(*words, cwd=tmp_path)
+    assert found.returncode == known.returncode
+    for mine, its in ((found.stdout, known.stdout), (found.stderr, known.stderr)):
+        assert mine.replace("python -m edgeml", "edgeml") == its
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_takes_the_common_flags(verb: str, tmp_path: Path) -> None:
     found = edgeml(verb, "--help", cwd=tmp_path)
