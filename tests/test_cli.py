@@ -65,6 +65,16 @@ def here(tmp_path: Path) -> Path:
 # ---- help, misuse, schema, doctor ----
 
 
+@pytest.mark.parametrize("words", [["schema"], ["--help"], [], ["serch"], ["search", "gone.yaml", "--quiet"]])
+def test_the_module_is_the_command(words: list[str], tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "edgeml", *words]
+    found = subprocess.run(module, capture_output=True, text=True, cwd=tmp_path, check=False)
+    known = edgeml(*words, cwd=tmp_path)
+    assert found.returncode == known.returncode
+    for mine, its in ((found.stdout, known.stdout), (found.stderr, known.stderr)):
+        assert mine.replace("python -m edgeml", "edgeml") == its
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_takes_the_common_flags(verb: str, tmp_path: Path) -> None:
     found = edgeml(verb, "--help", cwd=tmp_path)
@@ -357,7 +367,9 @@ def test_sigterm_is_like_ctrl_c_and_resume_is_not_repeated(story: Story) -> None
 def test_the_command_that_goes_on_trains_only_what_is_missing(story: Story) -> None:
     assert story.finished.returncode == 0, story.finished.stderr
     document = json.loads(story.finished.stdout)
-    assert {"run", "trials", "refused", "best", "seconds"} <= document.keys()
+    assert {"run", "trials", "refused", "best", "front", "seconds"} <= document.keys()
+    assert [set(row) for row in document["front"]] == [{"id", "val_accuracy", "macs"}] * len(document["front"])
+    assert document["front"][0]["val_accuracy"] == document["best"][0]["val_accuracy"]
     assert document["trials"] == {"completed": 4}
     assert [set(row) >= {"id", "val_accuracy", "cost"} for row in document["best"]] == [True] * 4
     assert story.trials_kept == ["t0000", "t0001"]

@@ -105,7 +105,7 @@ def _as_in_a_worker(workers: int) -> Iterator[tuple[int, int]]:
     Where one has started before, its threads are what they are.
     """
     before = dict(os.environ)
-    os.environ.update(processes._environment(workers))
+    os.environ.update(processes.environment(workers))
     try:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         yield int(os.environ["TF_NUM_INTRAOP_THREADS"]) or cores, cores  # 0: all of them

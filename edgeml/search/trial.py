@@ -159,6 +159,8 @@ def _train_to_the_end(
     own = _early_stopping(files, config.train.early_stopping, keep_best=True)
     if config.train.schedule == "plateau":
         own.append(train.plateau(PLATEAU_PATIENCE))
+    if job.stop_after_seconds is not None:
+        own.append(train.stop_after(model, job.stop_after_seconds))
     history = _fit(files, model, splits, seed, epochs, on_epoch, [*own, *callbacks])
     if not math.isfinite(history[-1]["val_loss"]):
         return history[-1]
