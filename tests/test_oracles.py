@@ -176,6 +176,27 @@ def test_hyperband_halves_each_share_by_itself(tmp_path):
         assert abs(counts[True] - counts[False]) <= 1
 
 
+@pytest.mark.parametrize("share_of", [None, lambda values: values["a"] > 4])
+def test_hyperband_promotes_none_that_failed(share_of, tmp_path):
+    """Seven of nine fail, told as the runner tells them: nobody trains them again, and the search goes on."""
+    drive = Drive(tmp_path, "hyperband", lambda values, trial: True, trials=500, epochs=27)
+    drive.oracle.share_of = share_of
+    failed, promoted = set(), Counter()
+    while (trial := drive.oracle.create_trial("worker")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        parent = values.get("tuner/trial_id")
+        assert parent not in failed
+        fails = parent is None and int(trial.trial_id) % 9 > 1
+        failed |= {trial.trial_id} if fails else set()
+        promoted[values["tuner/round"]] += 1
+        drive.oracle.update_trial(trial.trial_id, {"val_accuracy": 0.0 if fails else score(values)})
+        trial.status, trial.message = "COMPLETED", "broken" if fails else None
+        drive.oracle.end_trial(trial)
+    assert promoted[0] == 49
+    assert 6 <= promoted[1] < 15
+    assert promoted[3] == 1
+
+
 def test_hyperband_promotes_the_best_of_a_share(tmp_path):
     drive = Drive(tmp_path, "hyperband", lambda values, trial: True, trials=500, epochs=27)
     drive.oracle.share_of = lambda values: values["a"] > 4

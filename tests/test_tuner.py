@@ -9,7 +9,7 @@ import pytest
 from spies import Notes
 
 import edgeml
-from edgeml.errors import BudgetError, UsageError
+from edgeml.errors import BudgetError, TargetError, UsageError
 
 # KerasTuner 1.4.8 loads weights into a compiled model whose optimizer is not built yet: Keras says so each time
 pytestmark = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
@@ -265,3 +265,103 @@ def test_somebody_elses_oracle_that_proposes_nothing_that_fits_is_stopped_with_t
     with pytest.raises(BudgetError, match="no network of the space fits") as caught:
         tuner.search()
     assert "1,000 proposals in a row" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "tuner_class", [kt.RandomSearch, kt.BayesianOptimization, edgeml.tuners.TPE, edgeml.tuners.NSGA2]
+)
+def test_seed_0_is_a_seed(tuner_class, tmp_path):
+    def proposed(name):
+        options = {"max_trials": 5, "directory": tmp_path, "project_name": name, "seed": 0, "objective": "val_accuracy"}
+        tuner = edgeml.budgeted(tuner_class, edgeml.Budget(params=10_000))(build, **options)
+        found = []
+        for _ in range(5):
+            trial = tuner.oracle.create_trial("one")
+            found.append(dict(trial.hyperparameters.values))
+            tuner.oracle.update_trial(trial.trial_id, {"val_accuracy": len(found) / 7})
+            trial.status = "COMPLETED"
+            tuner.oracle.end_trial(trial)
+        return found
+
+    assert proposed("1") == proposed("2")
+
+
+def test_an_order_to_stop_is_obeyed(tmp_path):
+    def fatal(hp):
+        build(hp)
+        raise kt.errors.FatalError("stop everything")
+
+    with pytest.raises(kt.errors.FatalError, match="stop everything"):
+        search(tuner_of(kt.RandomSearch, tmp_path, 300, fatal, max_trials=3))
+
+
+def deferred(hp):
+    model = keras.Sequential([L.Flatten(), L.Dense(hp.Int("units", 4, 64, step=4)), L.Dense(3, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Subclassed(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.flat, self.inner, self.last = L.Flatten(), L.Dense(units), L.Dense(3, activation="softmax")
+
+    def call(self, x):
+        return self.last(self.inner(self.flat(x)))
+
+
+def subclassed(hp):
+    model = Subclassed(hp.Int("units", 4, 64, step=4))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def unusual(hp):
+    x = inputs = keras.Input((6, 6, 1))
+    x = L.GRU(hp.Int("units", 4, 64, step=4))(L.LayerNormalization()(L.Reshape((6, 6))(x)))
+    model = keras.Model(inputs, L.Dense(3, activation="softmax")(x))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize("build", [deferred, subclassed, unusual])
+def test_a_network_that_is_not_read_layer_by_layer_is_charged_its_weights(build, tmp_path):
+    tuner = search(tuner_of(kt.RandomSearch, tmp_path, 1_000, build, max_trials=2))
+    trials = tuner.oracle.trials.values()
+    assert [trial.status for trial in trials] == 2 * ["COMPLETED"]
+    for trial in trials:
+        model = build(trial.hyperparameters)
+        model(keras.Input((6, 6, 1)))
+        assert tuner.feasibility.cost(trial.hyperparameters.values).params == model.count_params() <= 1_000
+    assert tuner.feasibility.refused["params"] > 0
+
+
+def test_what_such_a_network_needs_beyond_weights_is_not_guessed(tmp_path):
+    budget = edgeml.Budget(params=1_000, macs=10_000)
+    options = {"objective": "val_accuracy", "directory": tmp_path, "max_trials": 2}
+    with pytest.raises(TargetError, match="its cost is not known"):
+        search(edgeml.budgeted(kt.RandomSearch, budget)(unusual, **options))
+
+
+def test_a_tuner_without_a_hypermodel_has_nothing_to_count(tmp_path):
+    class Own(kt.RandomSearch):
+        def run_trial(self, trial, *args, **kwargs):
+            return {"val_accuracy": trial.hyperparameters.Int("units", 1, 9) / 10}
+
+    with pytest.raises(UsageError, match="got no hypermodel; a build function or HyperModel is required"):
+        edgeml.budgeted(Own, edgeml.Budget(params=9))(objective="val_accuracy", max_trials=2, directory=tmp_path)
+
+
+def test_a_space_of_one_network_is_searched_once(tmp_path):
+    def only(hp):
+        fixed = kt.HyperParameters()
+        fixed.Fixed("width", 4)
+        fixed.Fixed("kernel", 3)
+        return build(fixed)
+
+    assert len(search(tuner_of(kt.RandomSearch, tmp_path, 10_000, only, max_trials=3)).oracle.trials) == 1
+
+
+def test_a_cost_that_nobody_counts_is_refused_at_once(tmp_path):
+    with pytest.raises(UsageError, match=r"minimised: got 'mac'; .*Did you mean 'macs'"):
+        edgeml.tuners.NSGA2(build, objective="val_accuracy", directory=tmp_path, minimised=("mac",))

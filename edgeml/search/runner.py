@@ -167,7 +167,7 @@ class _Session:
         for step, metrics in enumerate(steps):
             self.oracle.update_trial(trial.trial_id, dict(metrics), step=step)
         trial.status = "COMPLETED"
-        trial.message = candidate.error
+        trial.message = None if candidate.status == "completed" else candidate.error or candidate.status
         self.oracle.end_trial(trial)
         self.candidates.append(candidate)
 

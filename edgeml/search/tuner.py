@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from edgeml.errors import BudgetError, EdgemlError
+from edgeml.errors import BudgetError, EdgemlError, TargetError, UsageError
+from edgeml.operators import Operator
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility, identity
@@ -21,67 +22,114 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
     """Return a subclass of a KerasTuner tuner that never creates a trial over ``budget``.
 
     Works for any ``build`` function or ``HyperModel``: a network is built once per distinct set of hyper-parameters and
-    counted after folding, before it may become a trial; one whose build raises is refused as well.
+    counted after folding, before it may become a trial; one whose build raises is refused as well. Where the budget
+    limits ``params`` alone, a network that cannot be read layer by layer (subclassed, or with a layer of unknown cost)
+    is charged all its weights.
+
     ``tuner.feasibility`` holds counts of refusals. A search that ends early because the tuner's own oracle proposes
     nothing that fits warns of it, and ``tuner.oracle.stopped_because`` says why.
 
     Raises:
+        UsageError: from the constructor, if there is no hypermodel whose networks could be counted.
         BudgetError: from ``search``, if no network of the space fits.
+        TargetError: from ``search``, if a network has a layer whose cost is not known.
     """
-
-    class Budgeted(tuner_class):  # type: ignore[misc]
-        """The given tuner, refusing what is over budget."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.feasibility = Feasibility(lambda values: operators_of(self, values), budget)
-            self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
-            self.oracle.judges_dearly = True
-            if hasattr(self.oracle, "costs"):
-                self.oracle.costs = self.feasibility.cost
-            self._unbuildable: dict[Any, Exception] = {}
-
-        def _accepts(self, values: Mapping[str, Any], trial: int) -> bool:
-            key = identity(values)
-            try:
-                if key not in self._unbuildable:
-                    return self.feasibility.accepts(values, trial)
-            except EdgemlError:
-                raise
-            except Exception as error:  # noqa: BLE001  (whatever a foreign build dies of, other networks may be built)
-                self._unbuildable[key] = error
-            self.feasibility.refused["build"] += 1
-            return False
-
-        def on_search_end(self) -> None:
-            super().on_search_end()
-            reason = getattr(self.oracle, "stopped_because", None)
-            if not self.oracle.trials:
-                cause = next(iter(self._unbuildable.values()), None)
-                raise self.feasibility.none_fits() from cause or (BudgetError(reason) if reason else None)
-            if reason:
-                warnings.warn(reason, stacklevel=2)
-
-        def save(self) -> None:
-            """Save as KerasTuner does, but rename the file into place."""
-            path = self._get_tuner_fname()
-            if "://" in path:
-                super().save()
-            elif not self._is_worker():
-                self.oracle.save()
-                write_json(path, self.get_state())
-
-    Budgeted.__name__ = Budgeted.__qualname__ = f"Budgeted{tuner_class.__name__}"
-    return Budgeted
+    return type(f"Budgeted{tuner_class.__name__}", (_Budgeted, tuner_class), {"budget": budget})
 
 
-def operators_of(tuner: Any, values: Mapping[str, Any]) -> Any:
-    """List the operators of the folded network that a tuner's hypermodel builds from ``values``."""
+class _Budgeted:
+    """Goes in front of a tuner: it refuses what is over budget."""
+
+    budget: Budget
+    hypermodel: Any
+    oracle: Any
+    input_shape: tuple[int | None, ...] | None = None  # of a batch, as the data of ``search`` say
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.hypermodel is None:
+            raise UsageError(
+                f"{type(self).__name__}: got no hypermodel; a build function or HyperModel is required, since it is its"
+                " networks that are counted. Give one."
+            )
+        if kwargs.get("seed") == 0:
+            oracles.seed_with_zero(self.oracle)
+        self.feasibility = Feasibility(lambda values: operators_of(self, values, self.budget), self.budget)
+        self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
+        self.oracle.judges_dearly = True
+        if hasattr(self.oracle, "costs"):
+            self.oracle.costs = self.feasibility.cost
+        self._unbuildable: dict[Any, Exception] = {}
+
+    def _accepts(self, values: Mapping[str, Any], trial: int) -> bool:
+        import keras_tuner
+
+        key = identity(values)
+        try:
+            if key not in self._unbuildable:
+                return self.feasibility.accepts(values, trial)
+        except (EdgemlError, keras_tuner.errors.FatalError):
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a foreign build dies of, other networks may be built)
+            self._unbuildable[key] = error
+        self.feasibility.refused["build"] += 1
+        return False
+
+    def search(self, *args: Any, **kwargs: Any) -> Any:
+        """Search as KerasTuner does; a network without an input of its own is built for that of the data."""
+        self.input_shape = _input_shape(args[0] if args else kwargs.get("x"))
+        return super().search(*args, **kwargs)  # type: ignore[misc]
+
+    def on_search_end(self) -> None:
+        """Say why there are no trials, or fewer than asked for."""
+        super().on_search_end()  # type: ignore[misc]
+        reason = getattr(self.oracle, "stopped_because", None)
+        if not self.oracle.trials:
+            cause = next(iter(self._unbuildable.values()), None)
+            raise self.feasibility.none_fits() from cause or (BudgetError(reason) if reason else None)
+        if reason:
+            warnings.warn(reason, stacklevel=2)
+
+    def save(self) -> None:
+        """Save as KerasTuner does, but rename the file into place."""
+        path = self._get_tuner_fname()  # type: ignore[attr-defined]
+        if "://" in path:
+            super().save()  # type: ignore[misc]
+        elif not self._is_worker():  # type: ignore[attr-defined]
+            self.oracle.save()
+            write_json(path, self.get_state())  # type: ignore[attr-defined]
+
+
+def operators_of(tuner: Any, values: Mapping[str, Any], budget: Budget) -> Any:
+    """List the operators of the folded network that a tuner's hypermodel builds from ``values``.
+
+    Raises:
+        TargetError: the cost of a layer is not known, and ``budget`` limits more than parameters.
+    """
+    import keras
+
     from edgeml.folding import fold_batch_norm
     from edgeml.keras_operators import as_if_trained, keras_operators
 
     hp = tuner.oracle.get_space()
     hp.values = dict(values)
     model = tuner.hypermodel.build(hp)
-    with as_if_trained(model):
-        return keras_operators(fold_batch_norm(model).model)
+    shape = getattr(tuner, "input_shape", None)
+    if not model.built and shape is not None:
+        model(keras.Input(shape[1:]))
+    try:
+        with as_if_trained(model):
+            return keras_operators(fold_batch_norm(model).model)
+    except (TargetError, UsageError):
+        if not model.built or budget != Budget(params=budget.params) or budget.params is None:
+            raise
+        return (Operator("network", "whole", (), (), weights=model.count_params()),)
+
+
+def _input_shape(x: Any) -> tuple[int | None, ...] | None:
+    """Return the shape of a batch of ``x``: an array, or a ``tf.data.Dataset`` of (x, y); None of anything else."""
+    found = getattr(x, "shape", None)
+    if found is None and hasattr(x, "element_spec"):
+        spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+        found = getattr(spec, "shape", None)
+    return None if found is None else (None, *tuple(found)[1:])

@@ -19,11 +19,13 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgeml.records import Cost
 from edgeml.search.oracles._refusing import Accepts, CallAgain, defaults
 from edgeml.search.oracles._saving import Atomic, write_json
 
-__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "defaults", "restricted", "write_json"]
+__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "defaults", "restricted", "seed_with_zero", "write_json"]
 NAMES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 OBJECTIVES = ("val_accuracy", "macs")  # where several are possible
 UNLIMITED = 10**9  # KerasTuner aborts after so many failures in a row; the runner judges failures itself
@@ -63,6 +65,14 @@ def create(
     oracle.seldom = True  # the ledger is the truth
     oracle.share_of = share_of
     return oracle
+
+
+def seed_with_zero(oracle: Any) -> None:
+    """Give an oracle the seed 0, for which KerasTuner drew one at random."""
+    oracle.seed = oracle._seed_state = 0
+    if hasattr(oracle, "_make_gpr"):  # its Gaussian process has drawn from the other seed
+        oracle._random_state = np.random.RandomState(0)
+        oracle.gpr = oracle._make_gpr()
 
 
 def restricted(oracle_class: type, accepts: Accepts) -> type:

@@ -68,9 +68,9 @@ class CallAgain:
 
 def defaults(space: list[Any]) -> Iterator[dict[str, Any]]:
     """Yield the default of a space; of a union of spaces, whose first entry names one of them, the default of each."""
-    first = space[0]
-    names_one = any(condition.name == first.name for entry in space for condition in entry.conditions)
-    for name in first.values if names_one else [None]:
+    first = space[0] if space else None
+    names_one = first is not None and any(c.name == first.name for entry in space for c in entry.conditions)
+    for name in first.values if first is not None and names_one else [None]:
         values: dict[str, Any] = {}
         for entry in active(space, values):
             values[entry.name] = name if names_one and entry is first else entry.default

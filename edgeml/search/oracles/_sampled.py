@@ -28,6 +28,11 @@ STARTUP = 10  # random trials before a model is made of them, or a third of a sh
 class SampledOracle(Atomic, keras_tuner.Oracle):  # type: ignore[misc]
     """The part that is alike: which trials a study is made of, and with what sampler, the oracles say."""
 
+    def __init__(self, *args: Any, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, seed=seed, **kwargs)
+        if seed == 0:  # KerasTuner has drawn one at random
+            self.seed = self._seed_state = 0
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the sampler's first proposal that is new and feasible, else a random one, else ``STOPPED``."""
         values = self._asked()

@@ -32,31 +32,37 @@ def options(*, epochs: int, **_: Any) -> dict[str, Any]:
 
 
 class Refusing(Redraw):
-    """Draw what is feasible; promote the best of each share."""
+    """Draw what is feasible; promote the best of each share, and none that failed."""
 
     share_of: ShareOf | None = None  # the share of the budget that values were judged by
     objective: Any
     _brackets: list[dict[str, Any]]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Return KerasTuner's answer; where it promotes, the best of the share that was promoted least so far."""
-        response: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
-        values = response.get("values") or {}
-        if self.share_of is None or "tuner/trial_id" not in values:
-            return response
-        rounds = (pair for bracket in self._brackets for pair in pairwise(bracket["rounds"]))
-        before, after = next((b, a) for b, a in rounds if a and a[-1]["id"] == trial_id)
-        best = self._best_in_turn(before, after[:-1], self.share_of)
-        after[-1]["past_id"] = best.trial_id
-        own = {name: value for name, value in values.items() if name.startswith("tuner/")}
-        response["values"] = {**best.hyperparameters.values, **own, "tuner/trial_id": best.trial_id}
-        return response
+        """Return KerasTuner's answer; where it promotes, the best of the share that was promoted least so far.
 
-    def _best_in_turn(self, before: Rung, promoted: Rung, share_of: ShareOf) -> Any:
-        """Return the best trial that waits, of the share that fewest were promoted of."""
+        Where only trials that failed are left to promote, one takes its place as it is and is not trained again.
+        """
+        while True:
+            response: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
+            values = response.get("values") or {}
+            if "tuner/trial_id" not in values:
+                return response
+            rounds = (pair for bracket in self._brackets for pair in pairwise(bracket["rounds"]))
+            before, after = next((b, a) for b, a in rounds if a and a[-1]["id"] == trial_id)
+            best = self._best_in_turn(before, after[:-1])
+            after[-1]["past_id"] = best.trial_id
+            if best.message is None:
+                own = {name: value for name, value in values.items() if name.startswith("tuner/")}
+                response["values"] = {**best.hyperparameters.values, **own, "tuner/trial_id": best.trial_id}
+                return response
+            after[-1]["id"] = best.trial_id
+
+    def _best_in_turn(self, before: Rung, promoted: Rung) -> Any:
+        """Return the best trial that waits, of the share that fewest were promoted of; one that failed last."""
 
         def share(trial: Any) -> Any:
-            return share_of(trial.hyperparameters.values)
+            return None if self.share_of is None else self.share_of(trial.hyperparameters.values)
 
         gone = {entry["past_id"] for entry in promoted}
         counts = Counter(share(self.trials[name]) for name in gone)
@@ -64,5 +70,5 @@ class Refusing(Redraw):
         sign = 1 if self.objective.direction == "max" else -1
         return min(
             (trial for trial in waiting if trial.status == "COMPLETED"),
-            key=lambda trial: (counts[share(trial)], -sign * trial.score),
+            key=lambda trial: (trial.message is not None, counts[share(trial)], -sign * trial.score),
         )

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.records import Cost
+from edgeml.errors import UsageError
+from edgeml.plugins import did_you_mean
+from edgeml.records import COUNTS, Cost
 from edgeml.search.oracles import _history, _sampled
 from edgeml.search.oracles._refusing import Redraw
 
@@ -33,7 +35,7 @@ def options(
     *, costs: Callable[[Mapping[str, Any]], Cost] | None, objectives: Sequence[str], **_: Any
 ) -> dict[str, Any]:
     """The objectives that are costs, and who tells them."""
-    return {"costs": costs, "minimised": [name for name in objectives if name in Cost.__dataclass_fields__]}
+    return {"costs": costs, "minimised": [name for name in objectives if name in COUNTS]}
 
 
 class NSGA2Oracle(_sampled.SampledOracle):
@@ -46,8 +48,16 @@ class NSGA2Oracle(_sampled.SampledOracle):
         minimised: Sequence[str] = ("macs",),
         **kwargs: Any,
     ) -> None:
-        """Take KerasTuner's arguments, and: ``costs`` of hyper-parameters, of which the fields ``minimised`` count."""
+        """Take KerasTuner's arguments, and: ``costs`` of hyper-parameters, of which the fields ``minimised`` count.
+
+        Raises:
+            UsageError: ``minimised`` names something that is not counted.
+        """
         super().__init__(*args, **kwargs)
+        for name in minimised:
+            if name not in COUNTS:
+                allowed = ", ".join(COUNTS)
+                raise UsageError(f"minimised: got {name!r}; {allowed} are allowed.{did_you_mean(name, list(COUNTS))}")
         self.costs = costs
         self.minimised = tuple(minimised)
         self._parents: list[list[Any]] = [[]]  # per generation
