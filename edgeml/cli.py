@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from edgeml.errors import EdgemlError, Interrupted
+from edgeml.errors import EdgemlError, Interrupted, unforeseen
 from edgeml.terminal import Progress, Terminal, table
 
 app = typer.Typer(
@@ -71,8 +71,7 @@ def _carry_out(verb: Callable[[Terminal], tuple[str, Any, int]], *, as_json: boo
         except Exception as error:  # noqa: BLE001  (the last door: everything that was not foreseen)
             if debug:
                 traceback.print_exc(file=terminal.err)
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-            code = _failed(terminal, 1, "InternalError", f"internal error: {text}. --debug shows where.")
+            code = _failed(terminal, *unforeseen(error))
     sys.exit(code)
 
 

@@ -17,7 +17,10 @@ Every message is one line: ``<where>: <found>; <allowed>. <what to do>``.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE)  # of the machine, not of the program
 
 
 class EdgemlError(Exception):
@@ -84,3 +87,12 @@ class Interrupted(EdgemlError):  # noqa: N818  (not a failure: the run can be re
     """The run was stopped on request and can be resumed."""
 
     exit_code = 75
+
+
+def unforeseen(error: Exception) -> tuple[int, str, str]:
+    """Return exit code, kind and message of an exception that nobody has turned into one of these."""
+    if isinstance(error, OSError) and error.errno in SYSTEM:
+        where = f"{error.filename}: " if error.filename else ""
+        return UsageError.exit_code, "UsageError", f"{where}{error.strerror}. Mend that; a run goes on with --resume."
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    return EdgemlError.exit_code, "InternalError", f"internal error: {text}. --debug shows where."

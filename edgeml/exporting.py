@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,14 @@ def check_request(targets: Sequence[str], precisions: Sequence[str], *, calibrat
     """Refuse what cannot be written, before anything is loaded.
 
     Raises:
-        TargetError: a target lacks a precision. UsageError: an unknown target, or int8 without calibration samples.
+        TargetError: a target lacks a precision.
+        UsageError: an unknown target, int8 without calibration samples, or no TensorFlow, which every target needs.
     """
+    if find_spec("tensorflow") is None:
+        raise UsageError(
+            "export: TensorFlow is not installed, and files are written with it. `pip install tensorflow`, then"
+            " `edgeml export RUN` finishes a run that was searched without it."
+        )
     for module in [plugins.get("targets", target) for target in targets]:
         for precision in precisions:
             if precision not in module.PRECISIONS:

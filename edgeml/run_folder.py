@@ -205,7 +205,8 @@ def _steps_aside(root: Path, ledger: Ledger | None, keep_finished: bool) -> bool
     """Tell whether the run that is there is kept under another name; one that is neither kept nor given up stays."""
     finished = ledger is not None and _is_finished(ledger)
     if ledger and _has_trained(ledger) and not (finished and keep_finished):
-        state = "a finished run" if finished else "an unfinished run"
+        searched = "a run whose search is done" if ledger.of("refused") else "an unfinished run"
+        state = "a finished run" if finished else searched
         raise UsageError(f"{root}: holds {state}; go on with it by --resume, or replace it by --overwrite.")
     return finished
 

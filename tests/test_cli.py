@@ -319,7 +319,7 @@ def interrupted(words: list[str], cwd: Path, trial: str, sign: signal.Signals, i
     shown = ""
     for line in process.stderr:
         shown += line
-        if f" {trial}/" in line:
+        if f" {trial}/" in line and "begins" not in line:
             break
     intruder = edgeml("search", "tiny.yaml", cwd=cwd) if intrude else None
     process.send_signal(sign)
@@ -380,7 +380,10 @@ def test_the_command_that_goes_on_trains_only_what_is_missing(story: Story) -> N
 def test_a_search_that_is_there_is_neither_lost_nor_mixed(story: Story) -> None:
     for words in (["search", "tiny.yaml"], ["run", "tiny.yaml"]):
         line = refused(*words, cwd=story.folder, code=2)
-        assert "runs/tiny: holds an unfinished run; go on with it by --resume, or replace it by --overwrite." in line
+        assert (
+            "runs/tiny: holds a run whose search is done; go on with it by --resume, or replace it by --overwrite."
+            in line
+        )
     assert "recipe has changed" in refused("search", "tiny.yaml", "--resume", cwd=story.folder, code=3)
 
 
@@ -439,8 +442,8 @@ def test_ctrl_c_in_an_export_keeps_its_finalists(
     line = "edgeml: stopped; what was trained is kept. Go on with: edgeml export runs/tiny"
     assert err.splitlines()[-1] == line
     assert "Traceback" not in err
-    shown = [line.split()[1] for line in exported.stderr.splitlines() if line.startswith("train ")]
-    assert shown == ["2/2"]
+    shown = [line.split()[1:4:2] for line in exported.stderr.splitlines() if line.startswith("train ")]
+    assert shown == [["2/2", "begins,"], ["2/2", "3"]]
 
 
 def test_export_finishes_a_search(story: Story, exported: Found) -> None:

@@ -260,6 +260,12 @@ def test_requests_are_checked_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_tensorflow_nothing_is_trained_in_vain(monkeypatch):
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"TensorFlow is not installed.*pip install tensorflow.*edgeml export RUN"):
+        exporting.check_request(["onnx"], ["float32"], calibrated=True)
+
+
 def test_a_needed_file_that_was_not_asked_for_does_not_stay(tmp_path):
     files = exporting.write(separable(), tmp_path, ["onnx"], ["int8"], SAMPLES, SILENT)
     assert [f.path.name for f in files] == ["model_int8.onnx"] == [p.name for p in tmp_path.iterdir()]

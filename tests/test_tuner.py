@@ -12,7 +12,10 @@ import edgeml
 from edgeml.errors import BudgetError, TargetError, UsageError
 
 # KerasTuner 1.4.8 loads weights into a compiled model whose optimizer is not built yet: Keras says so each time
-pytestmark = pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer"),
+    pytest.mark.filterwarnings("ignore:200 networks in a row"),
+]
 L = keras.layers
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 150)
@@ -352,14 +355,26 @@ def test_a_tuner_without_a_hypermodel_has_nothing_to_count(tmp_path):
         edgeml.budgeted(Own, edgeml.Budget(params=9))(objective="val_accuracy", max_trials=2, directory=tmp_path)
 
 
-def test_a_space_of_one_network_is_searched_once(tmp_path):
+@pytest.mark.parametrize("tuner_class", [kt.RandomSearch, kt.GridSearch])
+def test_a_space_of_one_network_is_searched_once(tuner_class, tmp_path):
     def only(hp):
         fixed = kt.HyperParameters()
         fixed.Fixed("width", 4)
         fixed.Fixed("kernel", 3)
         return build(fixed)
 
-    assert len(search(tuner_of(kt.RandomSearch, tmp_path, 10_000, only, max_trials=3)).oracle.trials) == 1
+    assert len(search(tuner_of(tuner_class, tmp_path, 10_000, only, max_trials=3)).oracle.trials) == 1
+
+
+def test_a_search_that_finds_nothing_for_long_gives_a_sign(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeml.search.tuner.TELLING", 4)
+    monkeypatch.setattr("edgeml.search.oracles._refusing.TRIES", 8)
+    tuner = tuner_of(kt.RandomSearch, tmp_path, 9, max_trials=2)
+    with (
+        pytest.warns(UserWarning, match="4 networks in a row were refused; the smallest that was built has"),
+        pytest.raises(BudgetError),
+    ):
+        search(tuner)
 
 
 def test_a_cost_that_nobody_counts_is_refused_at_once(tmp_path):

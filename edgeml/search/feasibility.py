@@ -104,16 +104,19 @@ class Feasibility:
         fitting = [share for share in self.shares if not self._budgets[share].violations(cost)]
         return min(fitting, default=max(self.shares))
 
-    def smallest(self) -> tuple[Values, Cost]:
-        """Return the network with the fewest parameters (then MACs) seen so far."""
+    def smallest(self) -> tuple[Values, Cost] | None:
+        """Return the network with the fewest parameters (then MACs) seen so far, if any was."""
+        if not self._costs:
+            return None
         key, cost = min(self._costs.items(), key=lambda item: (item[1].params, item[1].macs))
         return dict(key), cost
 
     def none_fits(self) -> BudgetError:
         """Return the error for a budget that nothing seen fits."""
-        if not self._costs:
+        smallest = self.smallest()
+        if smallest is None:
             return BudgetError("budget: no network of the space could be built. Repair the build function.")
-        values, cost = self.smallest()
+        values, cost = smallest
         share = max(self.shares)
         reason = "; ".join(self._budgets[share].violations(cost)) or "it was not drawn again"
         words = ", ".join(f"{name}={value}" for name, value in values.items())

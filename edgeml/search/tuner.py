@@ -17,6 +17,8 @@ from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility, identity
 from edgeml.search.oracles import write_json
 
+TELLING = 200  # networks refused in a row, a fifth of a second each or more, before the user hears of it
+
 
 def budgeted(tuner_class: type, budget: Budget) -> type:
     """Return a subclass of a KerasTuner tuner that never creates a trial over ``budget``.
@@ -60,8 +62,19 @@ class _Budgeted:
         if hasattr(self.oracle, "costs"):
             self.oracle.costs = self.feasibility.cost
         self._unbuildable: dict[Any, Exception] = {}
+        self._refused_in_a_row = 0
 
     def _accepts(self, values: Mapping[str, Any], trial: int) -> bool:
+        accepted = self._judged(values, trial)
+        self._refused_in_a_row = 0 if accepted else self._refused_in_a_row + 1
+        smallest = self.feasibility.smallest()
+        if self._refused_in_a_row == TELLING and smallest is not None:
+            needs = f"{smallest[1].params:,} params and {smallest[1].macs:,} MACs"
+            text = f"{TELLING} networks in a row were refused; the smallest that was built has {needs}. Looking on."
+            warnings.warn(text, stacklevel=2)
+        return accepted
+
+    def _judged(self, values: Mapping[str, Any], trial: int) -> bool:
         import keras_tuner
 
         key = identity(values)

@@ -88,8 +88,9 @@ def run(
 
 
 def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
-    from edgeml import delivery, pipeline
+    from edgeml import delivery, exporting, pipeline
 
+    exporting.check_request(folder.recipe.export.targets, folder.recipe.export.precision, calibrated=True)
     seconds: dict[str, float] = {}
     with pipeline.timed(seconds, "data"):
         arrays = pipeline.prepare(folder, on_event)

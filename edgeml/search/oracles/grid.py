@@ -33,7 +33,7 @@ class Refusing:
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return the next combination that is accepted."""
         latest = self.trials[self.start_order[-1]].hyperparameters.values if self.start_order else None
-        values = self._next(latest) if latest else self._first()
+        values = self._first() if latest is None else self._next(latest)
         for _ in range(LEAP):
             if values is None or self.accepts(values, len(self.trials)):
                 break
