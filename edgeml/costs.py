@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 
-from edgeml.operators import Operator
+from edgeml.operators import Operator, with_activations_joined, without_relabelling
 from edgeml.records import Cost
 
 MAX_ORDERS = 20_000  # sets of finished operators examined; beyond it the given order is charged (an upper bound)
@@ -27,6 +27,11 @@ def cost(operators: Sequence[Operator]) -> Cost:
         weight_bytes={"float32": 4 * (weights + biases), "int8": weights + 4 * biases},  # int8 keeps biases as int32
         peak_activation_bytes=peak_activation_elements(operators),
     )
+
+
+def cost_of_file(operators: Sequence[Operator]) -> Cost:
+    """Return what a file's own operators need: as ``cost``, its relabellings and lone activations held only once."""
+    return cost(with_activations_joined(without_relabelling(operators)))
 
 
 def peak_activation_elements(operators: Sequence[Operator]) -> int:
