@@ -117,7 +117,12 @@ class _Reader:
         if stored is None or stored in self.counted:
             return 0
         self.counted.add(stored)
-        return math.prod(self.stored[stored].dims)
+        return self.size(value)
+
+    def size(self, value: str) -> int:
+        """Return how many scalars a constant has; 0 for what is computed."""
+        stored = self.constants.get(value)
+        return 0 if stored is None else math.prod(self.stored[stored].dims)
 
     def bias(self, node: Any, place: int) -> int:
         """Return how many scalars the bias at input ``place`` has; 0 where it is missing or nothing but zeros."""
@@ -139,10 +144,13 @@ def _other(_reader: _Reader, node: Any) -> Described:
 
 
 def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any], Described]:
-    """Describe an operator without MACs; where ``counted``, its constant operands are weights."""
+    """Describe an operator without MACs; where ``counted``, its constant operands are weights.
+
+    They are counted for each reader: files merge equal scalars, such as the weights of two members.
+    """
 
     def describe(reader: _Reader, node: Any) -> Described:
-        weights = sum(reader.scalars(name) for name in node.input) if counted else 0
+        weights = sum(reader.size(name) for name in node.input) if counted else 0
         return {"kind": "affine" if weights and kind in ("add", "multiply") else kind, "weights": weights}
 
     return describe

@@ -109,7 +109,12 @@ class _Reader:
         if stored is None or stored in self.counted:
             return 0
         self.counted.add(stored)
-        return math.prod(self.full_shape(stored))
+        return self.size(tensor)
+
+    def size(self, tensor: int) -> int:
+        """Return how many scalars a constant has; 0 for what is computed."""
+        stored = self.constants.get(tensor)
+        return 0 if stored is None else math.prod(self.full_shape(stored))
 
     def bias(self, node: Any, place: int) -> int:
         """Return how many scalars the bias at input ``place`` has; 0 where it is missing or nothing but zeros."""
@@ -128,10 +133,13 @@ def _other(_reader: _Reader, _node: Any, kind: str) -> Described:
 
 
 def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any, str], Described]:
-    """Describe an operator without MACs; where ``counted``, its constant operands are weights."""
+    """Describe an operator without MACs; where ``counted``, its constant operands are weights.
+
+    They are counted for each reader: files merge equal scalars, such as the weights of two members.
+    """
 
     def describe(reader: _Reader, node: Any, _name: str) -> Described:
-        weights = sum(reader.scalars(int(i)) for i in node.inputs) if counted else 0
+        weights = sum(reader.size(int(i)) for i in node.inputs) if counted else 0
         return {"kind": "affine" if weights and kind in ("add", "multiply") else kind, "weights": weights,
                 "activation": _activation(node)}  # fmt: skip
 

@@ -45,6 +45,7 @@ LAYERS = (
         "strict_yaml",
         "recipe",
         "costs",
+        "arena",
         "network",
         "scaling",
         "ledger",
