@@ -40,12 +40,13 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("errors", "intervals", "memory", "operators", "records"),
+    ("arena",),
+    ("file_bytes",),
     (
         "plugins",
         "strict_yaml",
         "recipe",
         "costs",
-        "arena",
         "network",
         "scaling",
         "ledger",
