@@ -43,7 +43,7 @@ def files(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     samples = {folded.inputs[0].name: networks.pictures(8)}
     artifacts = exporting.write(folded, folder, ("tflite", "onnx"), ("float32", "int8"), samples, lambda event: None)
-    return costs.cost(keras_operators(folded)), [artifact.path for artifact in artifacts]
+    return costs.cost(keras_operators(folded), keys=()), [artifact.path for artifact in artifacts]
 
 
 def test_exported_files_cost_exactly_what_their_graph_does(files):

@@ -1,4 +1,7 @@
-"""Random networks of every search space, random weights, folded and exported: what cost formulas are held against."""
+"""Random networks of every search space, random weights, folded and exported: what cost formulas are held against.
+
+Each eighth is an ensemble of two.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeml import exporting, plugins, scaling
+from edgeml.ensemble import compile_ensemble
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import keras_operators
 from edgeml.operators import Operator
@@ -21,6 +25,7 @@ from edgeml.search.space import Space
 
 SHAPES = ((28, 28, 1), (32, 32, 3), (48, 48, 3), (8, 8, 1), (64, 48, 1))
 BUDGETS = (Budget(params=60_000, macs=6_000_000), Budget(params=300_000, macs=30_000_000))
+ENSEMBLE_EVERY = 8
 CALIBRATION = 8  # samples: ranges change no size
 
 
@@ -40,6 +45,11 @@ def exported(count: int, targets: tuple[str, ...], precisions: tuple[str, ...], 
         name = names[number % len(names)]
         shape = SHAPES[number % len(SHAPES)]
         model = drawn(name, shape, BUDGETS[number // 2 % len(BUDGETS)], seed + number)
+        if number % ENSEMBLE_EVERY == ENSEMBLE_EVERY - 1:
+            other = names[number // ENSEMBLE_EVERY % len(names)]
+            second = drawn(other, shape, BUDGETS[0], seed + number + 10)  # as many classes
+            mean = ("arithmetic", "geometric")[number // ENSEMBLE_EVERY % 2]
+            model, name = compile_ensemble([model, second], (0.6, 0.4), mean), f"{name} + {other}"
         folded = fold_batch_norm(model).model
         rng = np.random.default_rng(seed + number)
         samples = {model.inputs[0].name: rng.uniform(0, 255, (CALIBRATION, *shape)).astype("float32")}
