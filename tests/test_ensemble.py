@@ -181,7 +181,7 @@ def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
     assert real.params == charged.params - (3 if mean == "geometric" else 0)
     assert real.macs == charged.macs
     assert max(c.peak_activation_bytes for c in costs) <= real.peak_activation_bytes <= charged.peak_activation_bytes
-    spared = 3 * (180 + 160) if mean == "geometric" else 0  # the members' softmax; a weight, which joins a dense layer
+    spared = 3 * (180 + 260) if mean == "geometric" else 0  # the members' softmax; a weight, which joins a dense layer
     assert real.arena_bytes["int8"] <= charged.arena_bytes["int8"] <= 1.1 * real.arena_bytes["int8"] + spared
     extra = {"float32": 12, "int8": 3} if mean == "geometric" else {"float32": 0, "int8": 0}
     assert {p: size + extra[p] for p, size in real.weight_bytes.items()} == charged.weight_bytes
