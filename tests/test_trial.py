@@ -39,6 +39,7 @@ def test_an_arena_that_hangs_on_the_order_of_operators_is_no_lie_of_the_space(sm
     trial._recounted(model, replace(job, cost=replace(job.cost, arena_bytes={"int8": 1})), run.recipe)
     with pytest.raises(IntegrityError, match="search space small: it declares"):
         trial._recounted(model, replace(job, cost=replace(job.cost, macs=1)), run.recipe)
+    run.close()
 
 
 def test_no_epoch_is_trained_twice_by_hyperband(small, splits, tmp_path, monkeypatch):  # noqa: F811
