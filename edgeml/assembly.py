@@ -21,7 +21,8 @@ from edgeml.folding import Folding, fold_batch_norm
 from edgeml.keras_operators import keras_operators
 from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
-from edgeml.records import Cost, Limit
+from edgeml.recipe import Recipe
+from edgeml.records import FILES, Cost, File, Limit
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search.candidates import Candidate
 
@@ -63,25 +64,39 @@ def assemble(
         measured = [_measured(run, model, arrays, on_event) for model in models]
         field = Field(tuple(finalists), tuple(models), probabilities, tuple(measured))
         field = _within_latency(run, field)
-        choice = ensemble.choose(
-            field.blend, np.asarray(y), [c.cost for c in field.finalists], run.recipe.budget, run.recipe.ensemble,
-            measured_ms=field.measured_ms, input_elements=math.prod(x.shape[1:]), seed=run.recipe.search.seed,
-        )  # fmt: skip
-        trained = ensemble.compile_ensemble([field.models[i] for i in choice.members], choice.weights, choice.mean)
-        graph = fold(trained)
-        broken = run.recipe.budget.violations(graph.cost)
-        if broken:
-            raise BudgetError(f"budget: the compiled graph is over it: {'; '.join(broken)}. Raise the budget a little.")
+        choice, graph = _within_budget(run.recipe, field, np.asarray(y), math.prod(x.shape[1:]))
     run.ledger.append("ensemble_fitted", members=[field.finalists[i].id for i in choice.members],
                       weights=choice.weights, mean=choice.mean, reason=choice.reason)  # fmt: skip
     return field, choice, graph
 
 
-def fold(trained: Any) -> Graph:
-    """Fold a trained model and count what is left."""
+def _within_budget(recipe: Recipe, field: Field, labels: NDArray[Any], input_elements: int) -> tuple[Choice, Graph]:
+    """Choose, compile and judge; a set whose graph is over budget, though its sum was not, gives way to another.
+
+    Raises:
+        BudgetError: a network by itself is over budget, once it is compiled.
+    """
+    predicted, refused = [costs.charged(candidate.cost) for candidate in field.finalists], set[frozenset[int]]()
+    while True:
+        choice = ensemble.choose(
+            field.blend, labels, predicted, recipe.budget, recipe.ensemble, measured_ms=field.measured_ms,
+            input_elements=input_elements, refused=refused, seed=recipe.search.seed,
+        )  # fmt: skip
+        trained = ensemble.compile_ensemble([field.models[i] for i in choice.members], choice.weights, choice.mean)
+        graph = fold(trained, recipe.export.files)
+        broken = recipe.budget.violations(costs.charged(graph.cost))
+        if not broken:
+            return choice, graph
+        if len(choice.members) == 1:
+            raise BudgetError(f"budget: the compiled graph is over it: {'; '.join(broken)}. Raise the budget a little.")
+        refused.add(frozenset(choice.members))
+
+
+def fold(trained: Any, files: Sequence[File] = FILES) -> Graph:
+    """Fold a trained model and count what is left, and the ``files`` that it becomes."""
     folding = fold_batch_norm(trained)
     operators = keras_operators(folding.model)
-    return Graph(trained, folding, operators, costs.cost(operators))
+    return Graph(trained, folding, operators, costs.cost(operators, files))
 
 
 def probabilities_of(model: Any, x: NDArray[Any]) -> NDArray[np.float64]:
@@ -121,7 +136,7 @@ def target_of_file(name: str) -> str:
 def _within_latency(run: RunFolder, field: Field) -> Field:
     """Drop the finalists that are, measured, over a latency limit."""
     fits = [
-        not run.recipe.budget.violations(candidate.cost, ms)
+        not run.recipe.budget.violations(costs.charged(candidate.cost), ms)
         for candidate, ms in zip(field.finalists, field.measured_ms, strict=True)
     ]
     if not any(fits):

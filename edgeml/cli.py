@@ -237,17 +237,17 @@ def benchmark(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .keras or .h5 model file.")],
+    model: Annotated[Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file.")],
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show parameters, MACs, memory, folding plan, per layer, after folding."""
+    """Show parameters, MACs, memory, file sizes and folding plan, per layer; of a Keras model after folding."""
 
     def verb(_: Terminal) -> tuple[str, Any, int]:
-        from edgeml.verbs import examine
+        from edgeml.verbs import inspection
 
-        return *examine.inspect(model), 0
+        return *inspection.inspect(model), 0
 
     _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 

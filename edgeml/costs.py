@@ -1,4 +1,4 @@
-"""What a list of operators costs: parameters, MACs, weight bytes, peak activation bytes. Pure functions, no framework.
+"""What a list of operators costs: parameters, MACs, bytes of weights, activations, arena, files. Pure functions.
 
 Peak activations: a tensor is alive from the operator that makes it to the last that reads it; while an operator runs,
 its inputs and its output are. The order that needs least is found by best-first search over the sets of operators
@@ -9,24 +9,48 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 
-from edgeml.operators import Operator
-from edgeml.records import Cost
+from edgeml import arena, file_bytes
+from edgeml.operators import Operator, with_activations_joined, without_relabelling
+from edgeml.records import COUNTS, FILES, Cost, File
 
 MAX_ORDERS = 20_000  # sets of finished operators examined; beyond it the given order is charged (an upper bound)
 
 
-def cost(operators: Sequence[Operator]) -> Cost:
-    """Return what the graph needs at batch 1."""
+def cost(operators: Sequence[Operator], files: Sequence[File] = FILES, keys: Container[str] = COUNTS) -> Cost:
+    """Return what the graph needs at batch 1.
+
+    Args:
+        operators: of the folded graph.
+        files: that it becomes; ``weight_bytes`` and ``file_bytes`` are of these.
+        keys: ``arena_bytes`` and ``file_bytes``, which take as long as all the others, are counted only if among them.
+    """
     weights = sum(operator.weights for operator in operators)
     biases = sum(operator.biases for operator in operators)
+    weight_bytes = {"float32": 4 * (weights + biases), "int8": weights + 4 * biases}  # int8 keeps biases as int32
     return Cost(
         params=weights + biases,
         macs=sum(operator.macs for operator in operators),
-        weight_bytes={"float32": 4 * (weights + biases), "int8": weights + 4 * biases},  # int8 keeps biases as int32
+        weight_bytes={p: size for p, size in weight_bytes.items() if any(p == precision for _, precision in files)},
         peak_activation_bytes=peak_activation_elements(operators),
+        arena_bytes={"int8": arena.arena_bytes(operators)} if "arena_bytes" in keys else {},
+        file_bytes=file_bytes.file_bytes(operators, files) if "file_bytes" in keys else {},
     )
+
+
+def charged(predicted: Cost) -> Cost:
+    """Return a cost with the errors of its formulas on top: what is held against a budget before there are files."""
+    if not predicted.arena_bytes and not predicted.file_bytes:
+        return predicted
+    most = {precision: math.ceil(size * (1 + arena.ERROR)) for precision, size in predicted.arena_bytes.items()}
+    return replace(predicted, arena_bytes=most, file_bytes=file_bytes.at_most(predicted.file_bytes))
+
+
+def cost_of_file(operators: Sequence[Operator]) -> Cost:
+    """Return what a file's own operators need: relabellings and lone activations held only once; no arena, no files."""
+    return cost(with_activations_joined(without_relabelling(operators)), keys=())
 
 
 def peak_activation_elements(operators: Sequence[Operator]) -> int:

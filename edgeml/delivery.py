@@ -8,6 +8,7 @@ Everything is written into a staging folder; a gate that fails leaves the output
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import bundle, exporting, manifests, recipe_file, timing
-from edgeml.assembly import INPUT, assemble, target_of, target_of_file
-from edgeml.errors import GateError
+from edgeml.assembly import INPUT, Graph, assemble, target_of, target_of_file
+from edgeml.errors import BudgetError, GateError
 from edgeml.pipeline import OnEvent, Seconds, timed
+from edgeml.recipe import Recipe
 from edgeml.records import Cost, Event
 from edgeml.run_folder import Arrays, RunFolder
+from edgeml.runtimes import Arrays as Inputs
 from edgeml.search.candidates import Candidate
 
 
@@ -40,10 +43,7 @@ def deliver(
     with bundle.staged(place) as folder:
         with timed(seconds, "export"):
             calibration = _calibration(run, arrays)
-            artifacts = exporting.write(
-                graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event
-            )
-            graph.folding.model.save(folder / "model.keras")
+            graph, artifacts = _written(recipe, graph, folder, calibration, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = {INPUT: np.asarray(arrays["test"][0], "float32")}
@@ -52,7 +52,7 @@ def deliver(
             )
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
-            latency = _benchmark(run, artifacts, samples)
+            latency = _benchmark(run, graph.cost, artifacts, samples)
         with timed(seconds, "evaluate"):
             on_event(Event("evaluate", "test split, once"))
             report = manifests.report(
@@ -67,6 +67,25 @@ def deliver(
     return manifest
 
 
+def _written(
+    recipe: Recipe, graph: Graph, folder: Path, calibration: Inputs, on_event: OnEvent
+) -> tuple[Graph, list[exporting.Artifact]]:
+    """Write the files; return the graph with what they really take.
+
+    Raises:
+        BudgetError: a file is over budget, though its prediction was not.
+    """
+    artifacts = exporting.write(
+        graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event
+    )
+    graph.folding.model.save(folder / "model.keras")
+    graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
+    broken = recipe.budget.violations(graph.cost)
+    if broken:
+        raise BudgetError(f"budget: what was exported is over it: {'; '.join(broken)}. Raise the budget a little.")
+    return graph, artifacts
+
+
 def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
     """Return calibration samples, drawn from train with the recipe's seed."""
     x, _ = arrays["train"]
@@ -76,7 +95,7 @@ def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDAr
 
 
 def _benchmark(
-    run: RunFolder, artifacts: Sequence[exporting.Artifact], samples: Mapping[str, NDArray[Any]]
+    run: RunFolder, cost: Cost, artifacts: Sequence[exporting.Artifact], samples: Mapping[str, NDArray[Any]]
 ) -> list[timing.Latency]:
     """Time every file and hold it against the latency budget.
 
@@ -93,7 +112,7 @@ def _benchmark(
         for record in records
         if (target_of_file(record.file), record.precision) == (target_of(limit.runtime), limit.precision)
     }
-    broken = run.recipe.budget.violations(Cost(0, 0), measured)
+    broken = run.recipe.budget.violations(cost, measured)
     if broken:
         raise GateError(f"latency gate: {'; '.join(broken)}. Nothing was written; allow fewer members or more time.")
     return records

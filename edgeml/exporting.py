@@ -6,18 +6,19 @@ A file that another one starts from (ONNX int8 from TFLite int8) is written firs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgeml import parity, plugins, recipe
+from edgeml import arena, parity, plugins, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.parity import Parity
-from edgeml.records import Event
+from edgeml.records import Cost, Event
 from edgeml.runtimes import Arrays, Loaded, Signature, open_model
 from edgeml.runtimes.keras import Reference
 from edgeml.targets import Quantization
+from edgeml.tflite_operators import tflite_operators
 
 OnEvent = Callable[[Event], None]
 
@@ -108,6 +109,16 @@ def _write_one(
     sources = {key: artifact.path for key, artifact in written.items()}
     quantization = module.export(model, precision, path, sources, calibration)
     written[target, precision] = Artifact(path, target, precision, quantization, open_model(path).signature)
+
+
+def as_written(cost: Cost, artifacts: Sequence[Artifact]) -> Cost:
+    """Return a predicted cost with what the files really take, and the arena of the int8 TFLite file's operators."""
+    sizes: dict[str, dict[str, int]] = {}
+    for artifact in artifacts:
+        sizes.setdefault(artifact.target, {})[artifact.precision] = artifact.path.stat().st_size
+    arenas = {a.precision: arena.file_arena_bytes(tflite_operators(a.path)) for a in artifacts
+              if (a.target, a.precision) == ("tflite", "int8")}  # fmt: skip
+    return replace(cost, file_bytes=sizes, arena_bytes=arenas or cost.arena_bytes)
 
 
 def prove(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgeml.errors import TargetError
-from edgeml.operators import Operator, Shape
+from edgeml.operators import Operator, Shape, with_activations_joined
 
 VIEWS = {
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
@@ -69,7 +69,8 @@ class _Reader:
         for tensor in model.inputs:
             self.made_by[id(tensor)] = self._put(Operator(tensor.name, "input", (), tuple(tensor.shape[1:])))
         self._walk(model)
-        return _fused(list(self.operators.values()), {self.made_by[id(tensor)] for tensor in model.outputs})
+        outputs = {self.made_by[id(tensor)] for tensor in model.outputs}
+        return with_activations_joined(list(self.operators.values()), outputs)
 
     def _walk(self, model: Any) -> None:
         graph = getattr(model, "_functional", None) or model
@@ -187,21 +188,3 @@ _READERS: dict[str, Callable[..., list[Operator]]] = {
     "Dense": _matrix("dense"),
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), _affine),
 }
-
-
-def _fused(operators: list[Operator], outputs: set[str]) -> list[Operator]:
-    """Let activations join the operator before them where nothing else reads it."""
-    by_name = {operator.name: operator for operator in operators}
-    joined: dict[str, str] = {}
-    for operator in operators:
-        if operator.kind != "activation" or operator.weights or operator.activation == "softmax":
-            continue
-        source = joined.get(operator.inputs[0], operator.inputs[0])
-        readers = [other for other in operators if operator.inputs[0] in other.inputs]
-        before = by_name[source]
-        if before.kind == "input" or before.activation != "linear" or len(readers) > 1 or source in outputs:
-            continue
-        by_name[source] = replace(before, activation=operator.activation)
-        joined[operator.name] = source
-        del by_name[operator.name]
-    return [replace(op, inputs=tuple(joined.get(name, name) for name in op.inputs)) for op in by_name.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def export(
     bundle.check_place(place)
     model = _exportable(model)
     name = model.inputs[0].name
-    graph = fold(model)
+    graph = fold(model, tuple((target, one) for target in to for one in precision))
     inputs = np.asarray(_fitting(samples, model, "samples"), "float32") if samples is not None else _random(model)
     fed = (
         {name: np.asarray(_fitting(calibration, model, "calibration"), "float32")} if calibration is not None else None
@@ -64,6 +65,7 @@ def export(
     what = f"samples ({len(inputs)})" if samples is not None else f"random ({len(inputs)})"
     with bundle.staged(place) as folder:
         artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event)
+        graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
         parity = exporting.prove(graph.folding.model, model, artifacts, {name: inputs}, what, limits)

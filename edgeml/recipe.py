@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from edgeml.records import Budget
+from edgeml.records import Budget, File
 
 SCHEMA_VERSION = 1
 ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
@@ -174,6 +174,11 @@ class Export:
     targets: tuple[str, ...] = _rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
     precision: tuple[str, ...] = _rule(("float32", "int8"), "number formats", choices=("float32", "int8"), min_items=1)
     calibration_samples: int = _rule(256, "training samples that int8 ranges are taken from", min=32, max=100_000)
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """Every target at every precision."""
+        return tuple((target, precision) for target in self.targets for precision in self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,10 @@ BUDGET_RULES: Mapping[Any, Mapping[str, Mapping[str, Any]]] = {  # these records
     Budget: {
         "params": {"doc": "scalars that inference needs", "min": 1},
         "macs": {"doc": "multiply-accumulates of one inference", "min": 1},
+        "weight_bytes": {"doc": "bytes of weights, at the smallest precision of export.precision", "min": 1},
+        "file_bytes": {"doc": "bytes of the largest file of export.targets and export.precision", "min": 1},
         "peak_activation_bytes": {"doc": "most bytes of activations alive at once, in int8", "min": 1},
+        "arena_bytes": {"doc": "arena that TensorFlow Lite Micro needs for the int8 TFLite file", "min": 1},
         "latency": {"doc": "limits on the latency of one sample"},
     },
     Limit: {

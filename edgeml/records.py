@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-COUNTS = ("params", "macs", "peak_activation_bytes")  # budget keys that bear the name of a Cost field
+File = tuple[str, str]  # target and precision
+FILES: tuple[File, ...] = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
+# Budget keys that bear the name of a Cost field.
+COUNTS = ("params", "macs", "weight_bytes", "file_bytes", "peak_activation_bytes", "arena_bytes")
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,43 @@ class Cost:
     ``params``: scalars that inference needs. ``macs``: multiply-accumulates of every convolution, dense layer and other
     matrix product. ``weight_bytes``: bytes of weights by precision. ``peak_activation_bytes``: most bytes of
     activations alive at once, at one byte per element (int8); a float32 runtime needs four times as many.
+    ``arena_bytes``: of TensorFlow Lite Micro, by precision of the TFLite file. ``file_bytes``: by target and precision.
+    The last two are predictions until the files are written, and empty where they were not counted.
     """
 
     params: int
     macs: int
     weight_bytes: Mapping[str, int] = field(default_factory=dict)
     peak_activation_bytes: int = 0
+    arena_bytes: Mapping[str, int] = field(default_factory=dict)
+    file_bytes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def limited(key: str, value: Any) -> int | None:
+    """Return the number that budget ``key`` limits, of a cost's ``value``; None where nothing was counted.
+
+    Of ``weight_bytes`` the smallest precision, of ``file_bytes`` the largest file.
+    """
+    if not isinstance(value, Mapping):
+        return None if value is None else int(value)
+    found = [number for inner in value.values() if (number := limited(key, inner)) is not None]
+    return (min if key == "weight_bytes" else max)(found, default=None)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the whole exported graph may need; ``None`` means no limit."""
+    """What the whole exported graph may need; ``None`` means no limit.
+
+    ``weight_bytes`` holds at the smallest precision exported, ``file_bytes`` for every file exported, ``arena_bytes``
+    for the int8 TFLite file.
+    """
 
     params: int | None = None
     macs: int | None = None
+    weight_bytes: int | None = None
+    file_bytes: int | None = None
     peak_activation_bytes: int | None = None
+    arena_bytes: int | None = None
     latency: tuple[Limit, ...] = ()
 
     def violations(self, cost: Cost, measured_ms: Mapping[Limit, float] | None = None) -> list[str]:
@@ -54,12 +79,11 @@ class Budget:
         Args:
             cost: what the network needs.
             measured_ms: latency per limit, where it is known; a limit that is not in it is not judged.
+
+        Raises:
+            ValueError: the budget limits what was not counted.
         """
-        found = []
-        for key in COUNTS:
-            limit, value = getattr(self, key), getattr(cost, key)
-            if limit is not None and value > limit:
-                found.append(f"{key} {value:,} > {limit:,}")
+        found = [f"{key} {value:,} > {limit:,}" for key, value, limit in self._limited(cost) if value > limit]
         for limit_ms, ms in (measured_ms or {}).items():
             if ms > limit_ms.max_ms:
                 where = f"{limit_ms.device}/{limit_ms.runtime}/{limit_ms.precision}"
@@ -68,8 +92,20 @@ class Budget:
 
     def use(self, cost: Cost) -> float:
         """Return how far ``cost`` fills the budget: the mean of the shares of its counts, 1 where there is none."""
-        shares = [getattr(cost, key) / limit for key in COUNTS if (limit := getattr(self, key))]
+        shares = [value / limit for _, value, limit in self._limited(cost) if limit]
         return sum(shares) / len(shares) if shares else 1.0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The counts that have a limit."""
+        return tuple(key for key in COUNTS if getattr(self, key) is not None)
+
+    def _limited(self, cost: Cost) -> Iterator[tuple[str, int, int]]:
+        for key in self.keys:
+            value = limited(key, getattr(cost, key))
+            if value is None:
+                raise ValueError(f"budget.{key}: the cost {cost} was counted without it; count it")
+            yield key, value, getattr(self, key)
 
     def scaled(self, share: Fraction) -> Budget:
         """Return the budget of one member that may use ``share`` of every key."""

@@ -266,6 +266,8 @@ def test_a_read_only_place(here: Path) -> None:
     ("words", "code", "says"),
     [
         ("inspect tiny.yaml", 4, "'.yaml' is not inspected"),
+        ("inspect gone.tflite", 4, "gone.tflite: no such file."),
+        ("inspect empty.onnx", 4, "empty.onnx: not an ONNX file"),
         ("export empty", 2, "empty: no run"),
         ("verify empty", 2, "empty: not a bundle (manifest.json is missing)"),
         ("verify gone", 2, "gone: not a bundle"),
@@ -277,6 +279,7 @@ def test_a_read_only_place(here: Path) -> None:
 )
 def test_what_is_not_a_model_or_a_bundle(here: Path, words: str, code: int, says: str) -> None:
     (here / "empty").mkdir()
+    (here / "empty.onnx").touch()
     assert says in refused(*words.split(), cwd=here, code=code)
 
 
@@ -529,7 +532,8 @@ def test_inspect_counts_the_folded_graph(bundle: Path) -> None:
     found = edgeml("inspect", bundle / "model.keras", "--json", cwd=bundle)
     assert (found.returncode, found.stderr) == (0, "")
     document = json.loads(found.stdout)
-    keys = {"params", "macs", "weight_bytes", "peak_activation_bytes", "layers", "batch_norm", "not_counted"}
+    keys = {"params", "macs", "weight_bytes", "peak_activation_bytes", "arena_bytes", "file_bytes", "layers",
+            "batch_norm", "not_counted"}  # fmt: skip
     assert keys <= document.keys()
     cost = json.loads((bundle / "manifest.json").read_text())["cost"]
     assert (document["params"], document["macs"]) == (cost["params"], cost["macs"])

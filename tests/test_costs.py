@@ -1,5 +1,6 @@
 """Cost against what is known: published reference models, brute force over all orders, and hand-counted layers."""
 
+from dataclasses import replace
 from itertools import permutations
 from math import prod
 
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeml
-from edgeml import costs
+from edgeml import arena, costs, file_bytes
 from edgeml.errors import TargetError
 from edgeml.keras_operators import as_if_trained, keras_operators
 from edgeml.operators import Operator
+from edgeml.records import Cost
 from edgeml.runtimes.keras import load
 
 L = keras.layers
@@ -96,6 +98,28 @@ def test_bytes_by_precision():
     assert (cost.params, cost.macs, cost.peak_activation_bytes) == (15, 12, 7)
 
 
+def test_only_what_is_asked_for_is_counted():
+    operators = [Operator("x", "input", (), (4,)), Operator("d", "dense", ("x",), (3,), 12, 3, 12)]
+    everything = costs.cost(operators)
+    assert everything.arena_bytes == {"int8": arena.arena_bytes(operators)}
+    assert everything.file_bytes == file_bytes.file_bytes(operators)
+    one = costs.cost(operators, [("onnx", "int8")], ("arena_bytes",))
+    assert one.weight_bytes == {"int8": 24}
+    assert (one.arena_bytes, one.file_bytes) == (everything.arena_bytes, {})
+    assert costs.cost(operators, [("onnx", "int8")]).file_bytes == {
+        "onnx": {"int8": everything.file_bytes["onnx"]["int8"]}
+    }
+
+
+def test_a_prediction_is_charged_the_error_of_its_formula():
+    cost = Cost(1, 2, {"int8": 3}, 4, {"int8": 1000}, {"tflite": {"float32": 1000}, "onnx": {"int8": 2000}})
+    charged = costs.charged(cost)
+    assert charged.arena_bytes == {"int8": 1010}
+    assert charged.file_bytes == {"tflite": {"float32": 1021}, "onnx": {"int8": 2090}}
+    assert replace(charged, arena_bytes=cost.arena_bytes, file_bytes=cost.file_bytes) == cost
+    assert costs.charged(Cost(1, 2)) == Cost(1, 2)
+
+
 # --- reading Keras models
 
 
@@ -129,7 +153,11 @@ def test_channels_first_costs_what_channels_last_costs():
             L.SeparableConv2D(6, 3, data_format=data_format), shape=shape,
         )  # fmt: skip
 
-    assert edgeml.cost(net("channels_first", (3, 9, 11))) == edgeml.cost(net("channels_last", (9, 11, 3)))
+    first, last = (
+        edgeml.cost(net(*given)) for given in (("channels_first", (3, 9, 11)), ("channels_last", (9, 11, 3)))
+    )
+    counted = ("params", "macs", "weight_bytes", "peak_activation_bytes")
+    assert all(getattr(first, key) == getattr(last, key) for key in counted)
 
 
 def test_a_shared_layer_is_stored_once_and_computed_twice():

@@ -181,6 +181,13 @@ def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
     assert real.params == charged.params - (3 if mean == "geometric" else 0)
     assert real.macs == charged.macs
     assert max(c.peak_activation_bytes for c in costs) <= real.peak_activation_bytes <= charged.peak_activation_bytes
+    spared = 3 * (180 + 260) if mean == "geometric" else 0  # the members' softmax; a weight, which joins a dense layer
+    assert real.arena_bytes["int8"] <= charged.arena_bytes["int8"] <= 1.1 * real.arena_bytes["int8"] + spared
+    extra = {"float32": 12, "int8": 3} if mean == "geometric" else {"float32": 0, "int8": 0}
+    assert {p: size + extra[p] for p, size in real.weight_bytes.items()} == charged.weight_bytes
+    for target, by_precision in real.file_bytes.items():
+        for precision, size in by_precision.items():
+            assert 0.98 * size <= charged.file_bytes[target][precision] <= 1.1 * size + 3_000
 
 
 # --- the choice
@@ -218,6 +225,18 @@ def test_the_budget_is_that_of_the_whole_graph():
     assert chosen(probs, labels, costs, Budget(peak_activation_bytes=15)).members == (0,)
     with pytest.raises(BudgetError, match="no trained network fits the budget"):
         chosen(probs, labels, costs, Budget(params=10))
+
+
+def test_a_set_whose_graph_was_refused_gives_way_to_another():
+    probs, labels = members(3, skill=(2.0, 1.9, 1.8))
+    refused = []
+    for _ in range(4):
+        choice = ensemble.choose(probs, labels, [cost_of(1)] * 3, Budget(), recipe.Ensemble(), refused=refused)
+        assert len(choice.members) > 1
+        assert frozenset(choice.members) not in refused
+        refused.append(frozenset(choice.members))
+    choice = ensemble.choose(probs, labels, [cost_of(1)] * 3, Budget(), recipe.Ensemble(), refused=refused)
+    assert choice.members == (0,)
 
 
 def test_latency_adds_up():

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from edgeml import costs
 from edgeml.errors import BudgetError
 from edgeml.operators import Operator
 from edgeml.records import Budget
@@ -44,6 +45,31 @@ def test_refusals_are_counted_by_budget_key():
     for n in (4, 5, 6):
         feasibility.accepts({"n": n}, 0)
     assert feasibility.refused == {"params": 1, "macs": 2}
+
+
+def test_arena_and_files_are_counted_only_where_the_budget_asks_and_with_the_formulas_error():
+    assert (judge(Budget(params=5)).cost({"n": 1}).arena_bytes, judge(Budget()).cost({"n": 1}).file_bytes) == ({}, {})
+    cost = judge(Budget(arena_bytes=1, file_bytes=1)).cost({"n": 1_000})
+    predicted, charged = cost.file_bytes["tflite"]["float32"], costs.charged(cost).file_bytes["tflite"]["float32"]
+    assert predicted < charged
+    for limit, fits in ((charged, True), (charged - 1, False), (predicted, False)):
+        assert judge(Budget(file_bytes=limit)).accepts({"n": 1_000}, 0) == fits
+    arena = costs.charged(cost).arena_bytes["int8"]
+    assert judge(Budget(arena_bytes=arena)).accepts({"n": 1_000}, 0)
+    refusing = judge(Budget(arena_bytes=arena - 1), SHARES[:1])
+    assert not refusing.accepts({"n": 1_000}, 0)
+    assert refusing.refused == {"arena_bytes": 1}
+
+
+def test_only_the_files_that_are_exported_count():
+    def judged(files, **limit):
+        operators = judge(Budget())._operators
+        return Feasibility(operators, Budget(**limit), files=files).accepts({"n": 1_000}, 0)
+
+    assert judged([("tflite", "int8")], weight_bytes=1_000)
+    assert not judged([("tflite", "float32")], weight_bytes=1_000)
+    assert judged([("onnx", "int8")], file_bytes=4_000)
+    assert not judged([("onnx", "int8"), ("onnx", "float32")], file_bytes=4_000)
 
 
 def test_tiny_networks_wait_until_there_are_no_others():

@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
 from edgeml.records import Budget, Cost, Event, Limit, to_json
 
@@ -24,6 +25,25 @@ def test_no_limit_is_no_limit_but_zero_is_one():
     assert Budget(params=0).violations(Cost(1, 0)) == ["params 1 > 0"]
 
 
+def test_of_weights_the_smallest_precision_counts_and_of_files_the_largest():
+    files = {"tflite": {"float32": 90, "int8": 40}, "onnx": {"float32": 100}}
+    cost = Cost(10, 100, {"float32": 40, "int8": 10}, 50, {"int8": 70}, files)
+    assert Budget(weight_bytes=10, file_bytes=100, arena_bytes=70).violations(cost) == []
+    assert Budget(weight_bytes=9, file_bytes=99, arena_bytes=69).violations(cost) == [
+        "weight_bytes 10 > 9", "file_bytes 100 > 99", "arena_bytes 70 > 69",
+    ]  # fmt: skip
+    assert Budget(weight_bytes=20, file_bytes=200, arena_bytes=140).use(cost) == 0.5
+    assert Budget(weight_bytes=39).violations(Cost(10, 100, {"float32": 40})) == ["weight_bytes 40 > 39"]
+
+
+@pytest.mark.parametrize("key", ["weight_bytes", "file_bytes", "arena_bytes"])
+def test_what_was_not_counted_is_not_within_a_budget(key):
+    assert Budget(params=1).violations(Cost(1, 1)) == []
+    for judged in ("violations", "use"):
+        with pytest.raises(ValueError, match=f"budget.{key}: the cost .* was counted without it"):
+            getattr(Budget(**{key: 10}), judged)(Cost(1, 1))
+
+
 def test_latency_is_judged_only_where_it_is_known():
     budget = Budget(latency=(LIMIT,))
     assert budget.violations(Cost(1, 1)) == []
@@ -35,6 +55,7 @@ def test_a_share_scales_every_key_and_rounds_down():
     scaled = Budget(params=100, macs=10, latency=(LIMIT,)).scaled(Fraction(1, 3))
     assert (scaled.params, scaled.macs, scaled.peak_activation_bytes) == (33, 3, None)
     assert abs(scaled.latency[0].max_ms - 1 / 3) < 1e-12
+    assert Budget(file_bytes=7, arena_bytes=9).scaled(Fraction(1, 2)) == Budget(file_bytes=3, arena_bytes=4)
     assert Budget(params=99).scaled(Fraction(1, 3)).params == 33  # in floats: 32
 
 
@@ -42,6 +63,9 @@ def test_records_become_plain_json():
     record = Event("search", "x", {"cost": Cost(1, 2, {"int8": 3}), "share": Fraction(1, 2), "n": np.int64(4),
                                    "a": np.array([1.5]), "s": {1}, "none": None})  # fmt: skip
     assert json.loads(json.dumps(to_json(record)))["data"] == {
-        "cost": {"params": 1, "macs": 2, "weight_bytes": {"int8": 3}, "peak_activation_bytes": 0},
+        "cost": {
+            "params": 1, "macs": 2, "weight_bytes": {"int8": 3}, "peak_activation_bytes": 0, "arena_bytes": {},
+            "file_bytes": {},
+        },
         "share": "1/2", "n": 4, "a": [1.5], "s": [1], "none": None,
     }  # fmt: skip

@@ -22,9 +22,9 @@ DOORS = {
     "optuna": ("search/",),
     "tensorflow": ("targets/",),
     "tf2onnx": ("targets/onnx.py", "targets/_onnx_"),
-    "onnx": ("targets/onnx.py", "targets/_onnx_"),
+    "onnx": ("targets/onnx.py", "targets/_onnx_", "onnx_operators.py"),
     "onnxruntime": ("runtimes/onnxruntime.py", ALONE),
-    "ai_edge_litert": ("runtimes/litert.py", ALONE),
+    "ai_edge_litert": ("runtimes/litert.py", "tflite_operators.py", ALONE),
     "tf_keras": (),
     "tensorflow_model_optimization": (),
     "typer": ("cli.py",),
@@ -40,6 +40,8 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("errors", "intervals", "memory", "operators", "records"),
+    ("arena",),
+    ("file_bytes",),
     (
         "plugins",
         "strict_yaml",
@@ -55,7 +57,16 @@ LAYERS = (
     ),
     ("recipe_rules", "augmentation"),
     ("recipe_file", "quick_recipe"),
-    ("run_folder", "data", "search_spaces", "folding", "runtimes", "keras_operators"),
+    (
+        "run_folder",
+        "data",
+        "search_spaces",
+        "folding",
+        "runtimes",
+        "keras_operators",
+        "tflite_operators",
+        "onnx_operators",
+    ),
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing"),
     ("search", "exporting"),
     ("evaluation", "pipeline", "bundled", "tuners"),

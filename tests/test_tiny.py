@@ -15,7 +15,8 @@ EDGEML = Path(sys.executable).with_name("edgeml")
 # Few trials and epochs: networks that have barely learned. Their int8 files may lose more than a point of accuracy.
 SMALL = {
     "search.max_trials": 2, "search.epochs": 1, "train.epochs": 1, "train.finalists": 2, "ensemble.max_members": 2,
-    "verify.int8_max_accuracy_drop": 0.3, "export.calibration_samples": 64,
+    "verify.int8_max_accuracy_drop": 0.3, "export.calibration_samples": 64, "budget.weight_bytes": 20_000,
+    "budget.file_bytes": 90_000, "budget.arena_bytes": 30_000,
 }  # fmt: skip
 FILES = {
     "model.keras", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx", "labels.txt", "golden.npz",
@@ -58,6 +59,14 @@ def test_the_bundle_holds_what_it_should(ran):
     assert [path.name for path in place.parent.iterdir()] == ["digits"]
     manifest = json.loads((place / "manifest.json").read_text())
     assert manifest == json.loads(ran[1].stdout)["manifest"]
+    cost, budget = manifest["cost"], manifest["budget"]["asked"]
+    models = [file for file in manifest["files"] if file["role"] == "model"]
+    assert {(f["target"], f["precision"]): f["bytes"] for f in models} == {
+        (target, precision): size for target, sizes in cost["file_bytes"].items() for precision, size in sizes.items()
+    }
+    assert max(f["bytes"] for f in models) <= budget["file_bytes"]
+    assert cost["arena_bytes"]["int8"] <= budget["arena_bytes"]
+    assert cost["weight_bytes"]["int8"] <= budget["weight_bytes"]
     assert json.loads((place / "report.json").read_text())["manifest"]["name"] == "digits"
     assert manifest["cost"]["params"] <= 10_000
     assert len(manifest["members"]) == 2

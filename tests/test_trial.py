@@ -2,6 +2,7 @@
 
 import gc
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from foreign import SMALL_SPACE, install
 from test_runner import begin, search, splits  # noqa: F401  (a fixture)
 
 from edgeml import scaling, train
+from edgeml.errors import IntegrityError
 from edgeml.search import trial
 from edgeml.search.engine import Job
 from edgeml.search.feasibility import Feasibility
@@ -28,6 +30,16 @@ def finalist(run, name="t0000", **options):
     space = Space(("small",), (8, 8, 1), 10, scaling.rescale((0, 16)))
     cost = Feasibility(space.operators, run.recipe.budget).cost(values)
     return space, Job(name, "finalist", "small", values, cost, **options)
+
+
+def test_an_arena_that_hangs_on_the_order_of_operators_is_no_lie_of_the_space(small, splits, tmp_path):  # noqa: F811
+    run = begin(tmp_path / "run", trials=1)
+    space, job = finalist(run)
+    model = space.model(job.hyperparameters)
+    trial._recounted(model, replace(job, cost=replace(job.cost, arena_bytes={"int8": 1})), run.recipe)
+    with pytest.raises(IntegrityError, match="search space small: it declares"):
+        trial._recounted(model, replace(job, cost=replace(job.cost, macs=1)), run.recipe)
+    run.close()
 
 
 def test_no_epoch_is_trained_twice_by_hyperband(small, splits, tmp_path, monkeypatch):  # noqa: F811

@@ -11,16 +11,18 @@ single network there by more than noise (bootstrap), or the single one ships.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import recipe
+from edgeml import arena, recipe
+from edgeml.costs import cost as cost_of
 from edgeml.ensemble.weights import FOLDS, Float, blend, fit_weights, folds, log_loss, losses
 from edgeml.errors import BudgetError
+from edgeml.operators import Operator
 from edgeml.records import Budget, Cost, Limit
 
 SCORED_SETS = 30
@@ -81,11 +83,13 @@ def choose(
     *,
     measured_ms: Sequence[Mapping[Limit, float]] = (),
     input_elements: int = 0,
+    refused: Collection[frozenset[int]] = (),
     seed: int = 0,
 ) -> Choice:
     """Choose members among candidates with ``probs`` (M, N, K) on the blend split.
 
-    ``input_elements``: scalars of one sample, which stay alive until the last member has read them.
+    ``input_elements``: scalars of one sample, which stay alive until the last member has read them. ``refused``: sets
+    whose graph was compiled and turned out to be over budget.
 
     Raises:
         BudgetError: no candidate fits the budget.
@@ -94,7 +98,8 @@ def choose(
         members
         for size in range(1, min(config.max_members, len(costs)) + 1)
         for members in combinations(range(len(costs)), size)
-        if _fits(members, costs, measured_ms, budget, input_elements, probs.shape[2])
+        if frozenset(members) not in refused
+        and _fits(members, costs, measured_ms, budget, input_elements, probs.shape[2])
     ]
     singles = [members for members in sets if len(members) == 1]
     several = [members for members in sets if len(members) > 1]
@@ -186,16 +191,42 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
     """Return the cost of networks side by side, with one weight each where there are several.
 
     Peak activations are an upper bound: while the largest member runs, the input waits for the others, and each of the
-    others holds its output.
+    others holds its output. So is the arena: of the members' activations, which are at least their peaks, the largest
+    counts alone.
     """
-    several = len(costs) > 1
-    weights = len(costs) if several else 0
-    held = input_elements + len(costs) * classes if several else 0
+    if len(costs) == 1:
+        return costs[0]
+    mixture = cost_of(_mixture(len(costs), classes))
+    peaks = [cost.peak_activation_bytes for cost in costs]
+    arenas = _added([*costs, mixture], "arena_bytes")
+    shared = sum(peaks) - max(peaks) + len(costs) * arena.TAIL_FIXED_BYTES - arena.aligned(input_elements)
     return Cost(
-        params=sum(cost.params for cost in costs) + weights,
+        params=sum(cost.params for cost in costs) + mixture.params,
         macs=sum(cost.macs for cost in costs),
-        peak_activation_bytes=max(cost.peak_activation_bytes for cost in costs) + held,
+        weight_bytes=_added([*costs, mixture], "weight_bytes"),
+        peak_activation_bytes=max(peaks) + input_elements + len(costs) * classes,
+        arena_bytes={precision: size - shared for precision, size in arenas.items()},
+        file_bytes={
+            target: _sums(cost.file_bytes[target] for cost in [*costs, mixture]) for target in costs[0].file_bytes
+        },
     )
+
+
+def _mixture(members: int, classes: int) -> list[Operator]:
+    """List what averages the members: a weight for each, and the sum."""
+    outputs = [Operator(f"member_{i}", "input", (), (classes,)) for i in range(members)]
+    weighted = [Operator(f"weight_{i}", "affine", (o.name,), (classes,), weights=1) for i, o in enumerate(outputs)]
+    return [*outputs, *weighted, Operator("sum", "add", tuple(o.name for o in weighted), (classes,))]
+
+
+def _added(costs: Sequence[Cost], key: str) -> dict[str, int]:
+    return _sums(getattr(cost, key) for cost in costs)
+
+
+def _sums(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up by name what all have counted."""
+    first, *others = counted
+    return {name: value + sum(o[name] for o in others) for name, value in first.items()}
 
 
 def _summed(measured: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:

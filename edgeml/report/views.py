@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from edgeml.records import limited
 from edgeml.report.formats import known, percent
 
 Row = dict[str, Any]
 BUDGET_NAMES = {
     "params": "parameters",
     "macs": "MACs",
+    "weight_bytes": "weight bytes",
     "peak_activation_bytes": "peak activation bytes",
     "arena_bytes": "arena bytes",
     "file_bytes": "file bytes",
@@ -123,7 +125,11 @@ def accuracies(files: list[Row]) -> list[Row]:
 def budget_rows(manifest: Row) -> list[Row]:
     """Hold each key of the budget against what the graph uses."""
     asked, cost = manifest.get("budget", {}).get("asked", {}), manifest.get("cost", {})
-    rows = [used(BUDGET_NAMES.get(key, key), cost.get(key), limit) for key, limit in asked.items() if key != "latency"]
+    rows = [
+        used(BUDGET_NAMES.get(key, key), limited(key, cost.get(key)), limit)
+        for key, limit in asked.items()
+        if key != "latency"
+    ]
     for limit in asked.get("latency", []):
         name = "latency, " + " ".join(str(limit[key]) for key in ("device", "runtime", "precision") if key in limit)
         rows.append({**used(name, measured_ms(manifest, limit), limit.get("max_ms")), "unit": "ms"})
@@ -132,8 +138,6 @@ def budget_rows(manifest: Row) -> list[Row]:
 
 def used(name: str, value: Any, limit: Any) -> Row:
     """Return one line of the budget; ``share`` is missing where either side is not a number."""
-    if isinstance(value, Mapping):  # by precision: the largest counts
-        value = max(value.values(), default=None)
     row = {"name": name, "value": value, "limit": limit}
     if isinstance(value, int | float) and isinstance(limit, int | float) and limit > 0:
         row["share"] = value / limit

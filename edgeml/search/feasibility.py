@@ -17,7 +17,7 @@ from typing import Any
 from edgeml import costs
 from edgeml.errors import BudgetError
 from edgeml.operators import Operator
-from edgeml.records import Budget, Cost
+from edgeml.records import FILES, Budget, Cost, File
 
 Values = Mapping[str, Any]
 Identity = tuple[tuple[str, Any], ...]
@@ -39,9 +39,12 @@ class Feasibility:
         shares: Sequence[Fraction] = (Fraction(1),),
         least_use: float = 0.0,
         *,
+        files: Sequence[File] = FILES,
         in_turn: bool = True,
     ) -> None:
         self._operators = operators
+        self._files = files
+        self._keys = budget.keys
         self._least_use = least_use
         self._in_turn = in_turn
         self.shares = tuple(shares)
@@ -52,10 +55,10 @@ class Feasibility:
         self.refused: Counter[str] = Counter()
 
     def cost(self, values: Values) -> Cost:
-        """Return what the network of these hyper-parameters needs."""
+        """Return what the network of these hyper-parameters needs; arena and files only where the budget asks."""
         key = identity(values)
         if key not in self._costs:
-            self._costs[key] = costs.cost(self._operators(values))
+            self._costs[key] = costs.cost(self._operators(values), self._files, self._keys)
         return self._costs[key]
 
     def keep_shares_for(self, smallest: Iterable[Values]) -> None:
@@ -65,7 +68,7 @@ class Feasibility:
             BudgetError: no share is left.
         """
         found = [self.cost(values) for values in smallest]
-        kept = tuple(s for s in self.shares if not all(self._budgets[s].violations(cost) for cost in found))
+        kept = tuple(s for s in self.shares if not all(self._violations(s, cost) for cost in found))
         if not kept:
             raise self.none_fits()
         self.shares = kept
@@ -86,9 +89,9 @@ class Feasibility:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
         cost = self.cost(values)
         share = self._turn(trial) if self._in_turn else self._least_share(cost)
-        budget = self._budgets[share]
-        violations = budget.violations(cost)
-        if not violations and self._patience[share] and budget.use(cost) < self._least_use:
+        violations = self._violations(share, cost)
+        is_small = self._budgets[share].use(costs.charged(cost)) < self._least_use
+        if not violations and self._patience[share] and is_small:
             self._patience[share] -= 1
             violations = ["least_use"]
         self.refused.update(line.split()[0] for line in violations)
@@ -97,11 +100,14 @@ class Feasibility:
             self._granted[identity(values)] = share
         return not violations
 
+    def _violations(self, share: Fraction, cost: Cost) -> list[str]:
+        return self._budgets[share].violations(costs.charged(cost))
+
     def _turn(self, trial: int) -> Fraction:
         return self.shares[trial % len(self.shares)]
 
     def _least_share(self, cost: Cost) -> Fraction:
-        fitting = [share for share in self.shares if not self._budgets[share].violations(cost)]
+        fitting = [share for share in self.shares if not self._violations(share, cost)]
         return min(fitting, default=max(self.shares))
 
     def smallest(self) -> tuple[Values, Cost] | None:
@@ -118,7 +124,7 @@ class Feasibility:
             return BudgetError("budget: no network of the space could be built. Repair the build function.")
         values, cost = smallest
         share = max(self.shares)
-        reason = "; ".join(self._budgets[share].violations(cost)) or "it was not drawn again"
+        reason = "; ".join(self._violations(share, cost)) or "it was not drawn again"
         words = ", ".join(f"{name}={value}" for name, value in values.items())
         of = "" if share == 1 else f" (at member_share {share})"
         return BudgetError(

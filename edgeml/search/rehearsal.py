@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgeml import data, splits, train
+from edgeml.costs import charged
 from edgeml.recipe import Recipe, Search
 from edgeml.records import Budget, Cost, Event, to_json
 from edgeml.search import oracles, processes
@@ -83,7 +84,7 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
     return {
         "space": {
             "size": _size(networks),
-            "feasible_share": sum(not recipe.budget.violations(cost) for cost in costs) / len(drawn),
+            "feasible_share": sum(not recipe.budget.violations(charged(cost)) for cost in costs) / len(drawn),
             "samples": len(drawn),
             "hyperparameters": {entry.name: _values(entry) for entry in hp.space},
         },
@@ -117,8 +118,8 @@ def _as_in_a_worker(workers: int) -> Iterator[tuple[int, int]]:
 def _fitting(recipe: Recipe, share: Fraction, drawn: Sequence[Network]) -> tuple[list[Network], list[Network]]:
     """Return the networks that fit a share of the budget, and those of them that meet ``least_use``."""
     budget: Budget = recipe.budget.scaled(share)
-    fit = [network for network in drawn if not budget.violations(network[0])]
-    return fit, [network for network in fit if budget.use(network[0]) >= recipe.search.least_use]
+    fit = [network for network in drawn if not budget.violations(charged(network[0]))]
+    return fit, [network for network in fit if budget.use(charged(network[0])) >= recipe.search.least_use]
 
 
 def _typical(fit: Sequence[Network], use: Sequence[Network], default: Network) -> Network:

@@ -108,4 +108,5 @@ def feasibility_of(recipe: Recipe, networks: Space) -> Feasibility:
     config = recipe.search
     shares = config.member_share if recipe.ensemble.max_members > 1 else (max(config.member_share),)
     in_turn = config.oracle != "grid"
-    return Feasibility(networks.operators, recipe.budget, shares, config.least_use, in_turn=in_turn)
+    files = recipe.export.files
+    return Feasibility(networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn)

@@ -1,4 +1,4 @@
-"""What looks at something: the verbs verify, benchmark, inspect, report, doctor, and ``search --dry-run``."""
+"""What looks at something: the verbs verify, benchmark, report, doctor, and ``search --dry-run``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import run_folder
-from edgeml.errors import DataError, IntegrityError, UsageError
+from edgeml.errors import IntegrityError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
@@ -55,40 +55,6 @@ def benchmark(sources: Sequence[Path], against: Path | None, threads: int) -> tu
         for c in comparisons
     ]
     return "\n".join(lines), {"results": to_json(records), "comparisons": to_json(comparisons)}
-
-
-def inspect(path: Path) -> tuple[str, Document]:
-    """Count a Keras model file after folding."""
-    from edgeml.assembly import fold
-    from edgeml.runtimes.keras import load
-
-    if path.suffix not in (".keras", ".h5"):
-        raise DataError(f"{path}: '{path.suffix}' is not inspected; .keras and .h5 are.")
-    model = load(path)
-    before, graph = model.count_params(), fold(model)
-    kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
-    document = {
-        **to_json(graph.cost), "variables_before_folding": before,
-        "layers": [
-            {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
-            for o in graph.operators
-        ],
-        "batch_norm": {"folded": len(graph.folding.folded), "kept": kept}, "not_counted": [],
-    }  # fmt: skip
-    rows = [
-        [o.name, o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in graph.operators
-    ]
-    cost = graph.cost
-    text = [
-        table(["layer", "kind", "output", "params", "MACs"], rows),
-        "",
-        f"{cost.params:,} params ({before:,} variables before folding)  {cost.macs:,} MACs",
-        f"weights  {cost.weight_bytes['float32']:,} bytes float32, {cost.weight_bytes['int8']:,} bytes int8",
-        f"peak activations  {cost.peak_activation_bytes:,} bytes int8, {4 * cost.peak_activation_bytes:,} float32",
-        f"folded {len(graph.folding.folded)}, kept {len(kept)}",
-        *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
-    ]
-    return "\n".join(text), document
 
 
 def report(source: Path) -> tuple[str, Document]:

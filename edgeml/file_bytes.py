@@ -1,0 +1,104 @@
+"""Bytes of the files that a network becomes, by format and precision, before any is written.
+
+    TFLite float32   4 (weights + channels) + a sum over the operators
+    TFLite int8          weights + channels · 28.7 + …     bias, scale and zero point of every output channel
+    ONNX float32     4 (weights + biases) + …
+    ONNX int8            weights + channels · 14.1 + …     made from the int8 TFLite file
+
+What an operator adds was fitted on files of our own exporter (``tools/file_bytes``). Names of tensors, which the
+formulas do not see, make the rest: ``Formula.error``. Small int8 files are mostly such records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeml.arena import as_converted
+from edgeml.operators import Operator
+from edgeml.records import FILES, File
+
+FITTED_ON = "tensorflow 2.21.0, tf2onnx 1.17.0, onnx 1.23.2"
+RELUS = ("relu", "relu6")
+WITH_CHANNELS = ("conv", "depthwise", "dense")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Bytes per weight, per bias and per output channel; in every file; per operator of a kind, ``other`` the rest.
+
+    ``relu``: per fused activation. ``error``: by which share a file may be larger, the most seen among 24 networks that
+    were not fitted on.
+    """
+
+    weight: float
+    bias: float
+    channel: float
+    fixed: float
+    operators: Mapping[str, float]
+    relu: float
+    error: float
+
+
+def _operators(conv: float, add: float, activation: float, pool: float, end: float) -> dict[str, float]:
+    return {
+        "conv": conv, "depthwise": conv, "dense": conv, "add": add, "affine": add, "activation": activation,
+        "max_pool": pool, "global_pool": end, "softmax": end, "other": 400.0,
+    }  # fmt: skip
+
+
+FORMULAS = {  # target, precision: fitted on 28 networks of all search spaces and 4 ensembles (tools/file_bytes --fit)
+    ("tflite", "float32"): Formula(4, 0, 4, 0, _operators(414.9, 151.2, 499.4, 248.4, 740.8), 288.3, 0.021),
+    ("tflite", "int8"): Formula(1, 0, 28.7, 0, _operators(500.8, 203.5, 489.7, 219.7, 792.5), 266.1, 0.024),
+    ("onnx", "float32"): Formula(4, 4, 0, 0, _operators(163.6, 31.6, 95.5, 0, 227.8), 73.5, 0.010),
+    ("onnx", "int8"): Formula(1, 0, 14.1, 0, _operators(661.0, 189.6, 346.3, 34.2, 810.5), 15.8, 0.045),
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the formulas multiply: scalars of weights and biases, output channels, operators by kind, fused relus."""
+
+    weights: int
+    biases: int
+    channels: int
+    kinds: Counter[str]
+    relus: int
+
+
+def counts(operators: Sequence[Operator]) -> Counts:
+    """Count what makes up a network's files."""
+    return Counts(
+        weights=sum(operator.weights for operator in operators),
+        biases=sum(operator.biases for operator in operators),
+        channels=sum(o.output_shape[-1] for o in operators if o.kind in WITH_CHANNELS),
+        kinds=Counter(operator.kind for operator in as_converted(operators) if operator.kind != "input"),
+        relus=sum(operator.activation in RELUS for operator in operators),
+    )
+
+
+def file_bytes(operators: Sequence[Operator], files: Iterable[File] = FILES) -> dict[str, dict[str, int]]:
+    """Return the bytes of those of a network's files that there is a formula for, ``{target: {precision: bytes}}``."""
+    seen = counts(operators)
+    found: dict[str, dict[str, int]] = {}
+    for target, precision in files:
+        if (target, precision) in FORMULAS:
+            found.setdefault(target, {})[precision] = _bytes(seen, FORMULAS[target, precision])
+    return found
+
+
+def at_most(predicted: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Return what files of these predicted bytes may take, by the errors of the formulas."""
+    return {
+        target: {p: math.ceil(size * (1 + FORMULAS[target, p].error)) for p, size in by_precision.items()}
+        for target, by_precision in predicted.items()
+    }
+
+
+def _bytes(seen: Counts, formula: Formula) -> int:
+    other = formula.operators["other"]
+    records = sum(formula.operators.get(kind, other) * count for kind, count in seen.kinds.items())
+    scalars = formula.weight * seen.weights + formula.bias * seen.biases + formula.channel * seen.channels
+    return round(scalars + formula.fixed + records + formula.relu * seen.relus)

@@ -1,0 +1,115 @@
+"""``edgeml inspect``: what a model file needs, layer by layer. A Keras model is counted after folding, a file as it is.
+
+                .keras, .h5                         .tflite, .onnx
+layers          of the folded graph                 the file's own operators
+arena_bytes     predicted, of the int8 TFLite file  by its operators (.tflite), not counted (.onnx)
+file_bytes      predicted, by target and precision  its size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import DataError
+from edgeml.operators import Operator, not_counted
+from edgeml.records import Cost, to_json
+from edgeml.terminal import table
+
+Document = dict[str, Any]
+KERAS = (".keras", ".h5")
+FILES = (".tflite", ".onnx")
+LONGEST_NAME = 40  # TFLite files name a tensor after all layers that became it
+NO_ARENA = "not counted: TensorFlow Lite Micro reads .tflite files"
+
+
+def inspect(path: Path) -> tuple[str, Document]:
+    """Count a model file.
+
+    Raises:
+        DataError: no model file, or a damaged one. TargetError: a layer whose cost is not known.
+    """
+    if path.suffix not in (*KERAS, *FILES):
+        allowed = f"{', '.join((*KERAS, *FILES)[:-1])} and {FILES[-1]}"
+        raise DataError(f"{path}: '{path.suffix}' is not inspected; {allowed} are.")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    return _of_keras(path) if path.suffix in KERAS else _of_file(path)
+
+
+def _of_keras(path: Path) -> tuple[str, Document]:
+    from edgeml.assembly import fold
+    from edgeml.runtimes.keras import load
+
+    model = load(path)
+    before, graph = model.count_params(), fold(model)
+    kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
+    arena = graph.cost.arena_bytes["int8"]
+    document = {
+        **_document(graph.cost, graph.operators), "arena_bytes": arena, "variables_before_folding": before,
+        "batch_norm": {"folded": len(graph.folding.folded), "kept": kept},
+    }  # fmt: skip
+    files = (f"{size:,} {t} {p}" for t, sizes in graph.cost.file_bytes.items() for p, size in sizes.items())
+    text = [
+        *_lines(graph.cost, graph.operators, f"{before:,} variables before folding"),
+        f"arena  about {arena:,} bytes in TensorFlow Lite Micro, int8",
+        f"files  about {', '.join(files)} (bytes)",
+        f"folded {len(graph.folding.folded)}, kept {len(kept)}",
+        *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
+    ]
+    return "\n".join(text), document
+
+
+def _of_file(path: Path) -> tuple[str, Document]:
+    from edgeml import costs
+    from edgeml.arena import file_arena_bytes
+    from edgeml.onnx_operators import onnx_operators
+    from edgeml.tflite_operators import tflite_operators
+
+    is_tflite, size = path.suffix == ".tflite", path.stat().st_size
+    operators = tflite_operators(path) if is_tflite else onnx_operators(path)
+    arena = file_arena_bytes(operators) if is_tflite else None
+    cost = costs.cost_of_file(operators)
+    # Of all files, only ONNX ones can hold a normalization that has scale and shift in one operator.
+    kept = [{"layer": o.name, "reason": "the file holds it"} for o in operators if o.kind == "affine" and o.biases]
+    document = {
+        **_document(cost, operators), "arena_bytes": arena, "file_bytes": size,
+        "batch_norm": {"folded": 0, "kept": kept},
+    }  # fmt: skip
+    text = [
+        *_lines(cost, operators, "as the file has them"),
+        f"arena  {NO_ARENA}" if arena is None else f"arena  about {arena:,} bytes in TensorFlow Lite Micro",
+        f"file  {size:,} bytes",
+        *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
+        *(f"  not counted {o.name}: '{o.kind}' is not known" for o in not_counted(operators)),
+    ]
+    return "\n".join(text), document
+
+
+def _document(cost: Cost, operators: Sequence[Operator]) -> Document:
+    return {
+        **to_json(cost),
+        "layers": [
+            {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
+            for o in operators
+        ],
+        "not_counted": [{"layer": o.name, "kind": o.kind} for o in not_counted(operators)],
+    }
+
+
+def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
+    rows = [
+        [_short(o.name), o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in operators
+    ]
+    return [
+        table(["layer", "kind", "output", "params", "MACs"], rows),
+        "",
+        f"{cost.params:,} params ({remark})  {cost.macs:,} MACs",
+        f"weights  {cost.weight_bytes['float32']:,} bytes float32, {cost.weight_bytes['int8']:,} bytes int8",
+        f"peak activations  {cost.peak_activation_bytes:,} bytes int8, {4 * cost.peak_activation_bytes:,} float32",
+    ]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}"

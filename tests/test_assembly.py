@@ -1,0 +1,83 @@
+"""From finalists to files: a graph that turns out too large gives way, a file that does is refused."""
+
+from dataclasses import replace
+
+import keras
+import networks
+import numpy as np
+import pytest
+
+from edgeml import assembly, delivery, exporting, recipe_file
+from edgeml.assembly import Field
+from edgeml.errors import BudgetError
+from edgeml.folding import fold_batch_norm
+from edgeml.search.candidates import Candidate
+
+L = keras.layers
+SAMPLES, CLASSES = 400, 4
+
+
+def recipe(budget):
+    return recipe_file.parse(f"schema_version: 1\nname: x\ndata: {{source: digits}}\nbudget: {{{budget}}}\n", "r.yaml")
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Three networks of one cost that err independently, so that more of them are better."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, SAMPLES)
+    logits = 2 * np.eye(CLASSES)[labels] + rng.normal(0, 1, (3, SAMPLES, CLASSES))
+    blend = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    models = tuple(
+        keras.Sequential([keras.Input((6,), name="image"), L.Dense(CLASSES), L.Softmax()], name=f"m{i}")
+        for i in range(3)
+    )
+    finalists = tuple(
+        Candidate(f"t000{i}", "dense", 1, {}, assembly.fold(model).cost, "completed") for i, model in enumerate(models)
+    )
+    return Field(finalists, models, blend, ({}, {}, {})), labels
+
+
+def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monkeypatch):
+    finalists, labels = field
+    fold, seen = assembly.fold, []
+
+    def larger(trained, files):
+        graph = fold(trained, files)
+        seen.append(graph.cost.params)
+        extra = 1_000 if graph.cost.params > 60 else 0  # 28 a network: what the sum of three did not foresee
+        return replace(graph, cost=replace(graph.cost, params=graph.cost.params + extra))
+
+    monkeypatch.setattr(assembly, "fold", larger)
+    choice, graph = assembly._within_budget(recipe("params: 500"), finalists, labels, 6)
+    assert len(choice.members) == 2
+    assert graph.cost.params == seen[-1] < 60
+    assert seen[0] > 60
+
+
+def test_a_network_that_is_over_budget_by_itself_ends_the_run(field, monkeypatch):
+    finalists, labels = field
+    fold = assembly.fold
+    monkeypatch.setattr(
+        assembly, "fold", lambda *given: replace(graph := fold(*given), cost=replace(graph.cost, macs=10**6))
+    )
+    with pytest.raises(BudgetError, match="the compiled graph is over it: macs 1,000,000 > 500"):
+        assembly._within_budget(recipe("macs: 500"), finalists, labels, 6)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return assembly.fold(fold_batch_norm(networks.separable("relu")).model)
+
+
+def test_what_was_written_is_counted_and_held_against_the_budget(graph, tmp_path):
+    samples = {graph.folding.model.inputs[0].name: networks.pictures(8)}
+    written, artifacts = delivery._written(recipe(""), graph, tmp_path, samples, lambda event: None)
+    sizes = {(a.target, a.precision): a.path.stat().st_size for a in artifacts}
+    assert {(t, p): size for t, by in written.cost.file_bytes.items() for p, size in by.items()} == sizes
+    assert written.cost.arena_bytes["int8"] == pytest.approx(graph.cost.arena_bytes["int8"], rel=0.01)
+    assert exporting.as_written(graph.cost, artifacts) == written.cost
+    largest = max(sizes.values())
+    delivery._written(recipe(f"file_bytes: {largest}"), graph, tmp_path, samples, lambda event: None)
+    with pytest.raises(BudgetError, match=f"what was exported is over it: file_bytes {largest:,} > {largest - 1:,}"):
+        delivery._written(recipe(f"file_bytes: {largest - 1}"), graph, tmp_path, samples, lambda event: None)

@@ -1,0 +1,75 @@
+"""Random networks of every search space, random weights, folded and exported: what cost formulas are held against.
+
+Each eighth is an ensemble of two.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeml import exporting, plugins, scaling
+from edgeml.ensemble import compile_ensemble
+from edgeml.folding import fold_batch_norm
+from edgeml.keras_operators import keras_operators
+from edgeml.operators import Operator
+from edgeml.records import Budget
+from edgeml.search import oracles
+from edgeml.search.feasibility import Feasibility
+from edgeml.search.space import Space
+
+SHAPES = ((28, 28, 1), (32, 32, 3), (48, 48, 3), (8, 8, 1), (64, 48, 1))
+BUDGETS = (Budget(params=60_000, macs=6_000_000), Budget(params=300_000, macs=30_000_000))
+ENSEMBLE_EVERY = 8
+CALIBRATION = 8  # samples: ranges change no size
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One network: the space it is from, its operators, and its files by target and precision."""
+
+    name: str
+    operators: tuple[Operator, ...]
+    files: dict[tuple[str, str], Path]
+
+
+def exported(count: int, targets: tuple[str, ...], precisions: tuple[str, ...], seed: int = 0) -> Iterator[Exported]:
+    """Yield ``count`` networks, the spaces in turn; the files of one are gone when the next is asked for."""
+    names = plugins.names("search_spaces")
+    for number in range(count):
+        name = names[number % len(names)]
+        shape = SHAPES[number % len(SHAPES)]
+        model = drawn(name, shape, BUDGETS[number // 2 % len(BUDGETS)], seed + number)
+        if number % ENSEMBLE_EVERY == ENSEMBLE_EVERY - 1:
+            other = names[number // ENSEMBLE_EVERY % len(names)]
+            second = drawn(other, shape, BUDGETS[0], seed + number + 10)  # as many classes
+            mean = ("arithmetic", "geometric")[number // ENSEMBLE_EVERY % 2]
+            model, name = compile_ensemble([model, second], (0.6, 0.4), mean), f"{name} + {other}"
+        folded = fold_batch_norm(model).model
+        rng = np.random.default_rng(seed + number)
+        samples = {model.inputs[0].name: rng.uniform(0, 255, (CALIBRATION, *shape)).astype("float32")}
+        with tempfile.TemporaryDirectory() as folder:
+            files = exporting.write(folded, Path(folder), targets, precisions, samples, lambda event: None)
+            paths = {(file.target, file.precision): file.path for file in files}
+            yield Exported(f"{number:2d} {name}", keras_operators(folded), paths)
+
+
+def drawn(name: str, shape: tuple[int, ...], budget: Budget, seed: int) -> Any:
+    """Draw a network within ``budget`` and give it random weights and statistics."""
+    space = Space([name], shape, 2 + seed % 10, scaling.rescale((0, 255)))
+    judge = Feasibility(space.operators, budget, least_use=0.1)
+    oracle = oracles.create(
+        "random", accepts=judge.accepts, hyperparameters=space.hyperparameters(), max_trials=1, epochs=1, seed=seed + 1
+    )
+    model = space.model(oracle._random_values())
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        spread = 1 / np.sqrt(max(1.0, np.prod(weight.shape[:-1]))) if len(weight.shape) > 1 else 0.2
+        positive = "variance" in weight.path or "gamma" in weight.path
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape) if positive else rng.normal(0, spread, weight.shape))
+    return model
