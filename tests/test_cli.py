@@ -446,7 +446,7 @@ def test_ctrl_c_in_an_export_keeps_its_finalists(
     assert err.splitlines()[-1] == line
     assert "Traceback" not in err
     shown = [line.split()[1:4:2] for line in exported.stderr.splitlines() if line.startswith("train ")]
-    assert shown == [["2/2", "begins,"], ["2/2", "3"]]
+    assert shown == [["2/2", "begins,"], ["2/2", "2"]]
 
 
 def test_export_finishes_a_search(story: Story, exported: Found) -> None:
