@@ -159,11 +159,11 @@ def search(
     overrides = _overrides(set_, {"search.max_trials": trials, "search.workers": workers})
 
     def verb(terminal: Terminal) -> tuple[str, Any, int]:
-        from edgeml.verbs import make
+        from edgeml.verbs import examine, make
 
         loaded = make.recipe_of(recipe, overrides)
         if dry_run:
-            return *make.dry_run(loaded, Progress(terminal)), 0
+            return *examine.dry_run(loaded, Progress(terminal)), 0
         work = partial(make.search, loaded, Progress(terminal), terminal, resume=resume, overwrite=overwrite)
         return *_interruptible(work, _command_to_resume()), 0
 
@@ -190,7 +190,9 @@ def export(
 
         if source.is_dir():
             refused = {"--samples": samples, "--calibration": calibration, "--labels": labels}
-            return *make.export_run(source, to, precision, out, refused, _command(), Progress(terminal), terminal), 0
+            told = _command(), Progress(terminal), terminal
+            work = partial(make.export_run, source, to, precision, out, refused, *told)
+            return *_interruptible(work, _command()), 0
         files = {"samples": samples, "calibration": calibration, "labels": labels}
         return *make.export_model(source, to, precision, out, files, Progress(terminal), terminal), 0
 

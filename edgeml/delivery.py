@@ -97,8 +97,3 @@ def _benchmark(
     if broken:
         raise GateError(f"latency gate: {'; '.join(broken)}. Nothing was written; allow fewer members or more time.")
     return records
-
-
-def output_folder(run: RunFolder, out: Path | None) -> Path:
-    """Return where the bundle goes: ``exported/<name>`` unless told otherwise."""
-    return out or Path("exported") / run.recipe.name

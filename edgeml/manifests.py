@@ -17,10 +17,12 @@ from edgeml.assembly import INPUT, Field, Graph, probabilities_of
 from edgeml.ensemble import Choice
 from edgeml.exporting import Artifact
 from edgeml.parity import Parity
+from edgeml.recipe import Search
 from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
 from edgeml.runtimes import open_model
+from edgeml.search import pareto
 from edgeml.search.candidates import Candidate
 from edgeml.timing import Latency
 
@@ -59,9 +61,9 @@ def report(
         | {"selection": selection.shipped(run, chosen, arrays, len(candidates))},
         "recipe": recipe_file.to_dict(run.recipe),
         "command": command,
-        "trials": [_trial(c, {pipeline.trial_of(f.id) for f in field.finalists}) for c in candidates],
+        **_trials(candidates, {pipeline.trial_of(f.id) for f in field.finalists}, run.recipe.search),
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
-        "finalists": (finalists := selection.finalists(run, chosen, arrays)),
+        "finalists": (finalists := _finalists(run, chosen, arrays)),
         "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
         "ensemble": selection.ensemble_rows(chosen, arrays, run.recipe.ensemble.weights),
         "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
@@ -205,8 +207,17 @@ def folding_json(graph: Graph) -> Json:
     return {"folded": list(graph.folding.folded), "kept": kept}
 
 
-def _trial(candidate: Candidate, finalists: set[str]) -> Json:
-    return {**to_json(candidate), "finalist": candidate.id in finalists}
+def _trials(candidates: Sequence[Candidate], finalists: set[str], search: Search) -> Json:
+    """Return every trial, and what the Pareto front among them is about."""
+    objectives = pareto.objectives_of(search)
+    front = {candidate.id for candidate in pareto.pareto_front(candidates, objectives)}
+    rows = [{**to_json(c), "finalist": c.id in finalists, "front": c.id in front} for c in candidates]
+    return {"trials": rows, "front_objectives": list(objectives)}
+
+
+def _finalists(run: RunFolder, chosen: selection.Selection, arrays: Mapping[str, Arrays]) -> list[Json]:
+    epochs = pipeline.epochs_of_finalists(run)
+    return [{**one, **epochs.get(one["id"], {})} for one in selection.finalists(run, chosen, arrays)]
 
 
 def _splits(run: RunFolder) -> list[Json]:

@@ -24,13 +24,12 @@ from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search import runner, space
 from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
 from edgeml.search.engine import Engine, Job
-from edgeml.search.feasibility import Feasibility
 from edgeml.search.processes import Processes
-from edgeml.search.space import Space
 
 OnEvent = Callable[[Event], None]
 Seconds = dict[str, float]
 FORWARD_SHARE = 3  # a training step takes about as long as so many forward passes
+GENEROUS = 1.25  # a finalist is cut only past so many of its shares of the time: a cosine schedule wants to be finished
 SKEWED = 3.0  # the largest class of train has more than so many times the samples of the smallest
 
 
@@ -85,18 +84,10 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
     return Processes(run.root, workers=config.workers, memory_limit_mb=config.memory_limit_mb, callbacks=callbacks)
 
 
-def feasibility_of(run: RunFolder, networks: Space) -> Feasibility:
-    """Return the judge of this run's budget."""
-    several = run.recipe.ensemble.max_members > 1
-    shares = run.recipe.search.member_share if several else (max(run.recipe.search.member_share),)
-    in_turn = run.recipe.search.oracle != "grid"
-    return Feasibility(networks.operators, run.recipe.budget, shares, run.recipe.search.least_use, in_turn=in_turn)
-
-
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
     networks = space.of_run(run, arrays)
-    return runner.search(run, networks, feasibility_of(run, networks), engine, on_event)
+    return runner.search(run, networks, space.feasibility_of(run.recipe, networks), engine, on_event)
 
 
 def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str = "val_accuracy") -> list[Candidate]:
@@ -161,15 +152,16 @@ def train_finalists(
             candidate = waiting.pop(0)
             attempts[candidate.id] += 1
             on_event(Event("train", "finalist", {**about[candidate.id], "cost": candidate.cost}))
-            engine.submit(_job(candidate, about[candidate.id]["epochs"]))
+            engine.submit(_job(candidate, about[candidate.id]["epochs"], _seconds_at_most(run, len(finalists))))
             running += 1
         job, outcome = engine.wait(on_epoch)
         running -= 1
         told = {**about[job.id], "metrics": outcome.metrics}
         if outcome.status == "completed":
             run.ledger.append(
-                "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], seconds=outcome.seconds,
-                status=outcome.status, over_seeds=_over_seeds(run, job, outcome.metrics["val_accuracy"]),
+                "finalist_trained", job.id, metrics=outcome.metrics, epochs=epochs[job.id], planned_epochs=job.epochs,
+                seconds=outcome.seconds, status=outcome.status,
+                over_seeds=_over_seeds(run, job, outcome.metrics["val_accuracy"]),
             )  # fmt: skip
             on_event(Event("train", "finalist trained", told))
         elif outcome.status == "crashed" and attempts[job.id] < ATTEMPTS:
@@ -203,11 +195,11 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"seeds": len(values), "mean": float(np.mean(values)), "standard_deviation": deviation}
 
 
-def _job(candidate: Candidate, epochs: int) -> Job:
+def _job(candidate: Candidate, epochs: int, seconds: float | None) -> Job:
     number = int(candidate.id.partition("-s")[2] or 1)
     return Job(
         candidate.id, "finalist", candidate.space, candidate.hyperparameters, candidate.cost, epochs=epochs,
-        seed_number=number,
+        seed_number=number, stop_after_seconds=seconds,
     )  # fmt: skip
 
 
@@ -232,11 +224,30 @@ def _survivors(finalists: list[Candidate], failed: Mapping[str, Entry]) -> list[
 def affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> int:
     """Return how many epochs fit into the time limit, judged by what an epoch of this network took in the search."""
     config = run.recipe.train
-    if config.time_limit_minutes is None:
+    seconds = _seconds_each(run, finalists)
+    if seconds is None:
         return config.epochs
-    rounds = math.ceil(finalists / run.recipe.search.workers)  # workers share the cores, in the search as here
-    seconds = 60 * config.time_limit_minutes / rounds
     return max(1, min(config.epochs, int(seconds / max(_seconds_an_epoch(run, candidate), 1e-3))))
+
+
+def _seconds_each(run: RunFolder, finalists: int) -> float | None:
+    """Return each finalist's share of the time limit, None without one: half of it where workers need two rounds."""
+    limit = run.recipe.train.time_limit_minutes
+    rounds = math.ceil(finalists / run.recipe.search.workers)  # workers share the cores, in the search as here
+    return None if limit is None else 60 * limit / rounds
+
+
+def _seconds_at_most(run: RunFolder, finalists: int) -> float | None:
+    """Return after how long a finalist ends with the epoch that is running, though fewer epochs than planned."""
+    seconds = _seconds_each(run, finalists)
+    return None if seconds is None else GENEROUS * seconds
+
+
+def epochs_of_finalists(run: RunFolder) -> dict[str, dict[str, int]]:
+    """Return how many ``epochs`` each finalist was trained for, and the ``planned_epochs``; as far as is known."""
+    names = ("epochs", "planned_epochs")
+    entries = run.ledger.of("finalist_trained")
+    return {entry["trial"]: {name: entry[name] for name in names if name in entry} for entry in entries}
 
 
 def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from edgeml.errors import DataError
-from edgeml.recipe import Augment, Data, Ensemble, Recipe, Search, Splits, Train
+from edgeml.recipe import Augment, Data, Ensemble, Recipe, Search, Splits, Train, with_defaults
 from edgeml.records import Budget, Limit
 
 DEFAULT_PARAMS = 30_000
@@ -42,10 +42,11 @@ def for_data(
     size = (64 if quick else 96) if is_folder else None
     augment = FOLDER_AUGMENT if is_folder else ARRAY_AUGMENT
     data = Data(source=source, path=str(path), image_size=size, splits=splits, augment=augment)
-    return Recipe(
+    made = Recipe(
         schema_version=1, name=_name(path), data=data, budget=budget,
         search=_search(quick), train=_train(quick), ensemble=Ensemble(max_members=2 if quick else 3),
     )  # fmt: skip
+    return with_defaults(made)
 
 
 def _name(path: Path) -> str:
@@ -54,15 +55,9 @@ def _name(path: Path) -> str:
 
 
 def _search(quick: bool) -> Search:
-    from fractions import Fraction
-
-    shares = (Fraction(1), Fraction(1, 2)) if quick else (Fraction(1), Fraction(1, 2), Fraction(1, 3))
     if quick:
-        return Search(space=("ds_cnn",), max_trials=12, epochs=4, time_limit_minutes=1.5, member_share=shares)
-    return Search(
-        space=("ds_cnn", "separable_cnn"), oracle="hyperband", max_trials=60, epochs=12, time_limit_minutes=30.0,
-        member_share=shares,
-    )  # fmt: skip
+        return Search(space=("ds_cnn",), max_trials=12, epochs=4, time_limit_minutes=1.5)
+    return Search(space=("ds_cnn", "separable_cnn"), max_trials=60, epochs=12, time_limit_minutes=30.0)
 
 
 def _train(quick: bool) -> Train:

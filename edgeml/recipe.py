@@ -2,13 +2,15 @@
 
 Each field carries its own rule in ``metadata``: ``doc`` (one line), and where they apply ``min`` / ``max`` / ``above``
 (numbers), ``choices`` (allowed words), ``plugin`` (the folder whose file names are allowed), ``one_of`` (accepted words
-beside the type), ``pattern`` (text), ``min_items`` (lists; at 1, one item may stand for the list). ``recipe_rules``
-turns them into checks, messages and JSON Schema; ``recipe_file`` reads YAML into these records.
+beside the type), ``pattern`` (text), ``min_items`` (lists; at 1, one item may stand for the list), ``follows`` (the
+default follows from other keys, see ``with_defaults``). ``recipe_rules`` turns them into checks, messages and JSON
+Schema; ``recipe_file`` reads YAML into these records.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +22,9 @@ SEVERAL = ("nsga2",)  # the oracles that take more than one objective
 MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
 OBJECTIVES = (*MAXIMISED, "params", "macs", "peak_activation_bytes")  # costs are minimised
 SCHEDULES = ("cosine", "plateau", "constant")
+HALVING_EPOCHS = 9  # from here on Hyperband has three rungs: 1, 3 and 9 epochs
+STOPPING_EPOCHS, STOPPING_PATIENCE = 10, 5  # trials of more than 10 epochs end after 5 that bring nothing
+SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 PLATEAU_PATIENCE = 5  # epochs without a lower val_loss before schedule plateau lowers the rate
 
 
@@ -82,7 +87,10 @@ class Search:
         None, "values that hyper-parameters of the space may take, e.g. [residual=true, stage_*_norm=batch,"
         " optimizer=adam|adamw]; --dry-run lists them", pattern=r"[^\s=]+=[^\s=]+", min_items=1,
     )  # fmt: skip
-    oracle: str = _rule("random", "who proposes the next network", choices=ORACLES)
+    oracle: str = _rule(
+        "random", "who proposes the next network; if left out, hyperband from 9 `epochs` on, else random",
+        choices=ORACLES, follows=True,
+    )  # fmt: skip
     objective: str = _rule(
         "val_accuracy", "what the search maximises; balanced: the mean recall of the classes", choices=MAXIMISED
     )
@@ -103,19 +111,16 @@ class Search:
         None, "training samples that a trial sees; all if left out. Finalists always see all", min=1
     )
     early_stopping: int | None = _rule(
-        None, "a trial ends after so many epochs without a better `objective`; its best epoch counts anyway", min=1,
-        max=10_000,
+        None, "a trial ends after so many epochs without a better `objective`; its best epoch counts anyway. If left"
+        " out, none with hyperband or up to 10 `epochs`, else 5", min=1, max=10_000, follows=True,
     )  # fmt: skip
     batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
     tensorboard: bool = _rule(False, "keep logs for TensorBoard in the run's folder tensorboard/")
     seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
     member_share: tuple[Fraction, ...] = _rule(
-        (Fraction(1),),
-        "shares of every budget key over which trials are stratified, e.g. [1, 1/2, 1/3]",
-        above=0,
-        max=1,
-        min_items=1,
-    )
+        SHARES, "shares of every budget key over which trials are stratified; if left out, [1], [1, 1/2] or"
+        " [1, 1/2, 1/3], as ensemble.max_members is 1, 2 or more", above=0, max=1, min_items=1, follows=True,
+    )  # fmt: skip
     least_use: float = _rule(
         0.0,
         "share of its budget, on average over the keys, that a network should use; random draws are mostly tiny",
@@ -207,3 +212,24 @@ class Recipe:
     export: Export = _rule(Export(), "which files are written")
     verify: Verify = _rule(Verify(), "gates")
     benchmark: Benchmark = _rule(Benchmark(), "how latency is measured")
+
+
+FOLLOWING = tuple(one.name for one in fields(Search) if one.metadata.get("follows"))
+
+
+def with_defaults(recipe: Recipe, left_out: Container[str] = FOLLOWING) -> Recipe:
+    """Fill in those keys of ``search`` whose defaults follow from other keys, where they are ``left_out``."""
+    search = recipe.search
+    oracle = default_oracle(search.epochs) if "oracle" in left_out else search.oracle
+    patient = oracle != "hyperband" and search.epochs > STOPPING_EPOCHS  # Hyperband stops trials itself
+    found: dict[str, Any] = {
+        "oracle": oracle,
+        "early_stopping": STOPPING_PATIENCE if patient else None,
+        "member_share": SHARES[: recipe.ensemble.max_members],
+    }
+    return replace(recipe, search=replace(search, **{key: found[key] for key in FOLLOWING if key in left_out}))
+
+
+def default_oracle(epochs: int) -> str:
+    """Return who proposes where nobody is named: successive halving, if a trial is long enough to be halved."""
+    return "hyperband" if epochs >= HALVING_EPOCHS else "random"

@@ -6,7 +6,8 @@ An error is one line, its place in front:
 ``recipes/x.yaml:7: search.max_trails: unknown key; did you mean 'max_trials'? (allowed: …)``.
 
 Beyond the plain types: one word may stand for a list of one (``space: ds_cnn``), a fraction is ``1/2`` or ``0.5``, an
-integer may be ``3e4`` (as in JSON Schema), and ``null`` says "none" where a key may be left out for none.
+integer may be ``3e4`` (as in JSON Schema), and ``null`` says "none" where a key may be left out for none. Keys whose
+defaults follow from other keys are filled in here (``recipe.with_defaults``): a recipe that was read states them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from typing import Any, TypeVar
 from edgeml import recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
-from edgeml.recipe import MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Recipe, Search, Splits, Train
+from edgeml.recipe import (
+    FOLLOWING,
+    MAXIMISED,
+    PLATEAU_PATIENCE,
+    SEVERAL,
+    Recipe,
+    Search,
+    Splits,
+    Train,
+    default_oracle,
+    with_defaults,
+)
 from edgeml.recipe_rules import Field
 from edgeml.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, shown
 
@@ -45,7 +57,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, or is not a valid recipe.
     """
     tree = _overridden(strict_yaml.load(_bytes(path), str(path)), overrides)
-    recipe = _record(Recipe, tree)
+    recipe = _resolved(tree)
     given = tree.value["data"].value.get("path")
     if given is None or given.value is None or not given.line:  # line 0: an override
         return recipe
@@ -60,11 +72,14 @@ def parse(raw: bytes | str, where: str, overrides: Sequence[str] = ()) -> Recipe
     Raises:
         RecipeError: not a valid recipe.
     """
-    return _record(Recipe, _overridden(strict_yaml.load(raw, where), overrides))
+    return _resolved(_overridden(strict_yaml.load(raw, where), overrides))
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return every key with its value, defaults included, as plain types; a key that is None is left out."""
+    """Return every key with its value, defaults included, as plain types.
+
+    A key that is None is left out, but for those where that would mean something else: ``search.early_stopping``.
+    """
     keys: dict[str, Any] = recipe_rules.plain(recipe)
     return keys
 
@@ -134,6 +149,12 @@ def _require_keys(cls: type, node: Node) -> None:
     if not isinstance(node.value, dict):
         keys = ", ".join(recipe_rules.fields(cls))
         raise node.error(f"got {_found(node)}; keys are allowed ({keys}). Write 'key: value' lines.")
+
+
+def _resolved(tree: Node) -> Recipe:
+    recipe = _record(Recipe, tree)
+    given = tree.value["search"].value if "search" in tree.value else {}
+    return with_defaults(recipe, [key for key in FOLLOWING if key not in given])
 
 
 def _record(cls: type[_T], node: Node) -> _T:
@@ -239,9 +260,10 @@ def _check_objectives(search: Search, node: Node) -> None:
             f"got {' and '.join(learned)}; search.objective, {search.objective}, and costs are allowed. Name the same"
             " one in both."
         )
-    if len(search.objectives) > 1 and search.oracle not in SEVERAL:
+    oracle = search.oracle if "oracle" in node.value else default_oracle(search.epochs)
+    if len(search.objectives) > 1 and oracle not in SEVERAL:
         raise given.error(
-            f"got {len(search.objectives)} for the oracle {search.oracle}; several are allowed for"
+            f"got {len(search.objectives)} for the oracle {oracle}; several are allowed for"
             f" {', '.join(SEVERAL)}. Write 'oracle: {SEVERAL[0]}', or leave this key out."
         )
 

@@ -110,6 +110,11 @@ class Field:
         return self.default is MISSING
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether it has a default that is the same in every recipe."""
+        return self.default not in (MISSING, None) and not self.rules.get("follows", False)
+
+    @property
     def words(self) -> list[Any] | None:
         """The only values allowed, if there is such a list."""
         if "plugin" in self.rules:
@@ -181,10 +186,15 @@ def _field(hint: Any, default: Any, rules: Mapping[str, Any]) -> Field:
 
 
 def plain(value: Any) -> Any:
-    """Return records, tuples and fractions as dicts, lists and ``"1/2"``; keys that are None are left out."""
+    """Return records, tuples and fractions as dicts, lists and ``"1/2"``.
+
+    Keys that are None are left out; where the default follows from other keys, None has to be said.
+    """
     if dataclasses.is_dataclass(value):
-        pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {name: plain(inner) for name, inner in pairs if inner is not None}
+        pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            field.name: plain(inner) for field, inner in pairs if inner is not None or field.metadata.get("follows")
+        }
     if isinstance(value, tuple):
         return [plain(inner) for inner in value]
     if isinstance(value, Fraction):
@@ -201,7 +211,7 @@ def schema(cls: Any) -> dict[str, Any]:
         "properties": {
             name: {"description": field.rules["doc"]}
             | field.schema()
-            | ({} if field.default in (MISSING, None) else {"default": plain(field.default)})
+            | ({"default": plain(field.default)} if field.is_fixed else {})
             for name, field in fields(cls).items()
         },
     }

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -81,11 +81,12 @@ class RunFolder(RunFiles):
 
     def close(self) -> None:
         """Let others work in this run; a new one that has trained nothing is removed, and what it moved comes back."""
-        if self._is_new and not _has_trained(self.ledger):
-            shutil.rmtree(self.root, ignore_errors=True)
-            if self.aside is not None:
-                self.aside.rename(self.root)
-        self._lock.close()
+        with self._lock:
+            if self._is_new and not _has_trained(self.ledger):
+                _remove(self.root)
+                if self.aside is not None:
+                    with suppress(OSError):  # another process has begun there
+                        self.aside.rename(self.root)
 
     def save_data(self, splits: Mapping[str, Arrays], partition: Any, dataset: Mapping[str, Any]) -> None:
         """Write arrays (memory-mapped by readers), the record of the splits, and what the data set is."""
@@ -119,29 +120,26 @@ def begin(
     """
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other. Give one.")
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"{root}: is a file; a run needs a folder. Move it away, or give the recipe another name.")
-    if root.exists() and not is_run(root) and any(path.name != LOCK for path in root.iterdir()):
-        raise UsageError(f"{root}: holds something that is not a run. Move it away, or give the recipe another name.")
+    _check_place(root)
     aside = None
-    if is_run(root):
-        with ExitStack() as held:
-            lock = held.enter_context(_locked(root))
+    with ExitStack() as held:
+        lock = held.enter_context(_made_and_locked(root))
+        if is_run(root):
             ledger = None if overwrite else Ledger(root / LEDGER)
             if resume and ledger and _has_trained(ledger):
                 run = _resumed(root, recipe, lock)
                 held.pop_all()  # from here on the lock is the run's
                 return run
-            keep = _steps_aside(root, ledger, keep_finished)
-        aside = _make_way(root, keep=keep)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = _locked(root)
-    except OSError as error:
-        raise UsageError(f"{root}: cannot be written to ({error.strerror}). Work in a folder of your own.") from error
-    (root / RECIPE).write_text(recipe_file.dump(recipe), "utf-8")
-    run = RunFolder(root, recipe, lock, is_new=True, aside=aside)
-    run.ledger.append("run_started", recipe_sha256=recipe_file.sha256(recipe))
+            if _steps_aside(root, ledger, keep_finished):
+                aside = _moved_aside(root)
+                with lock:  # which has moved, too: whoever waits for it must not come first
+                    lock = held.enter_context(_made_and_locked(root))
+            else:
+                _empty(root)
+        (root / RECIPE).write_text(recipe_file.dump(recipe), "utf-8")
+        run = RunFolder(root, recipe, lock, is_new=True, aside=aside)
+        run.ledger.append("run_started", recipe_sha256=recipe_file.sha256(recipe))
+        held.pop_all()
     return run
 
 
@@ -153,9 +151,12 @@ def reopen(root: Path) -> RunFolder:
     """
     if not is_run(root):
         raise UsageError(f"{root}: no run ({RECIPE} is missing). Make one with `edgeml search RECIPE`.")
-    recipe = _recipe(root)
     with ExitStack() as held:
-        run = RunFolder(root, recipe, held.enter_context(_locked(root)))
+        try:
+            lock = held.enter_context(_locked(root))
+            run = RunFolder(root, _recipe(root), lock)
+        except FileNotFoundError:
+            raise UsageError(f"{root}: was removed by another process just now. Look what it does there.") from None
         held.pop_all()
     return run
 
@@ -217,27 +218,73 @@ def _is_finished(ledger: Ledger) -> bool:
     return any(entry.get("finished") for entry in ledger.of("run_ended"))
 
 
-def _make_way(root: Path, *, keep: bool) -> Path | None:
-    """Delete the run that is there, or move it to the first free ``<name>.1``, ``<name>.2``, …; return where."""
-    if not keep:
-        shutil.rmtree(root)
-        return None
+def _check_place(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; a run needs a folder. Move it away, or give the recipe another name.")
+    if root.exists() and not is_run(root) and any(path.name != LOCK for path in root.iterdir()) and not is_run(root):
+        raise UsageError(f"{root}: holds something that is not a run. Move it away, or give the recipe another name.")
+
+
+def _empty(root: Path) -> None:
+    """Delete all but the lock: the ledger first and the recipe last, so that what a killed process leaves is a run."""
+    order = {LEDGER: 0, RECIPE: 2}
+    for path in sorted(root.iterdir(), key=lambda path: order.get(path.name, 1)):
+        if path.name == LOCK:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _remove(root: Path) -> None:
+    """Delete a run as far as that is possible; the lock is the last file to go, for another process may take it."""
+    with suppress(OSError):
+        _empty(root)
+        (root / LOCK).unlink()
+        root.rmdir()
+
+
+def _moved_aside(root: Path) -> Path:
+    """Move the run that is there to the first free ``<name>.1``, ``<name>.2``, …; return where."""
     aside = next(path for n in count(1) if not (path := root.with_name(f"{root.name}.{n}")).exists())
     root.rename(aside)
     return aside
 
 
-def _locked(root: Path) -> IO[str]:
-    file = (root / LOCK).open("a+", encoding="utf-8")
+def _made_and_locked(root: Path) -> IO[str]:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
+        while True:
+            root.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # removed by the process that held it
+                return _locked(root)
+    except OSError as error:
+        raise UsageError(f"{root}: cannot be written to ({error.strerror}). Work in a folder of your own.") from error
+
+
+def _locked(root: Path) -> IO[str]:
+    """Lock a run. A lock file that was moved or deleted between being opened and being locked guards nothing."""
+    while True:
+        file = (root / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise UsageError(f"{root}: process {holder} works in this run. Wait for it, or stop it.") from None
+        if _is_at(file, root / LOCK):
+            break
         file.close()
-        raise UsageError(f"{root}: process {holder} works in this run. Wait for it, or stop it.") from None
     file.seek(0)
     file.truncate()
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

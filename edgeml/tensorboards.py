@@ -34,39 +34,56 @@ class Samples:
     value_range: tuple[float, float]
 
 
-def recorder(folder: Path, hyperparameters: Mapping[str, Any], samples: Samples, *, is_finalist: bool = False) -> Any:
-    """Return the Keras callback that writes into ``folder``, which it empties first.
+class Board:
+    """What TensorBoard reads of one network, in ``folder``, which is emptied first.
 
-    ``score/val_accuracy`` is what counts: of a trial the best epoch, of a finalist the last; HParams shows it.
+    The callback writes every epoch; ``end`` writes what came of the network, so it has to be called however training
+    ends. A session without an end shows as running.
     """
-    import keras
 
-    class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
-        """Writes at every epoch and at the end."""
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, Any], samples: Samples) -> None:
+        self._folder, self._hyperparameters, self._samples = folder, hyperparameters, samples
+        self._events: _Events | None = None
+        self._probe: _Probe | None = None
+        self._epoch = 0
 
-        def on_train_begin(self, logs: Any = None) -> None:
-            self._events = _Events(folder)
-            self._events.start(folder.name, hyperparameters)
-            self._score = -math.inf
-            self._probe = _Probe(self.model)
+    def begin(self) -> Any:
+        """Begin the session; return the Keras callback of its network."""
+        import keras
 
-        def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-            metrics = {name: float(value) for name, value in (logs or {}).items()}
-            accuracy = metrics.get("val_accuracy", math.nan)
-            self._score = accuracy if is_finalist else max(self._score, accuracy)
-            for name, value in {**metrics, "score/val_accuracy": self._score}.items():
-                self._events.scalar(name, value, epoch)
-            for weight in self.model.weights:
-                self._events.histogram(f"weights/{weight.path}", weight.numpy(), epoch)
-            for name, values in self._probe.activations(samples.images).items():
-                self._events.histogram(f"activations/{name}", values, epoch)
+        board, events = self, _Events(self._folder)
+        self._events = events
+        events.start(self._folder.name, self._hyperparameters)
 
-        def on_train_end(self, logs: Any = None) -> None:
-            self._events.end()
-            if is_finalist:
-                write_embedding(folder, self._probe.embedding(samples.images), samples)
+        class Recorder(keras.callbacks.Callback):  # type: ignore[misc]
+            """Writes at every epoch."""
 
-    return Recorder()
+            def on_train_begin(self, logs: Any = None) -> None:
+                board._probe = self._probe = _Probe(self.model)
+
+            def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+                board._epoch = epoch
+                for name, value in (logs or {}).items():
+                    events.scalar(name, float(value), epoch)
+                for weight in self.model.weights:
+                    events.histogram(f"weights/{weight.path}", weight.numpy(), epoch)
+                for name, values in self._probe.activations(board._samples.images).items():
+                    events.histogram(f"activations/{name}", values, epoch)
+
+        return Recorder()
+
+    def end(self, scores: Mapping[str, float] | None, *, embedding: bool = False) -> None:
+        """End a session that has begun, with ``score/<name>`` for each of ``scores``; None: the network has none.
+
+        ``embedding`` of the samples, by the weights as they are now.
+        """
+        if self._events is None:
+            return
+        for name, value in (scores or {}).items():
+            self._events.scalar(f"score/{name}", value, self._epoch)
+        self._events.end(is_success=scores is not None)
+        if embedding and self._probe is not None:
+            write_embedding(self._folder, self._probe.embedding(self._samples.images), self._samples)
 
 
 class _Events:
@@ -103,11 +120,12 @@ class _Events:
         self._write(summary=histogram_pb(name, values[np.isfinite(values)]), step=step)
         self._file.flush()
 
-    def end(self) -> None:
+    def end(self, *, is_success: bool) -> None:
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
         from tensorboard.plugins.hparams.summary_v2 import _summary_pb
 
-        info = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        status = api_pb2.STATUS_SUCCESS if is_success else api_pb2.STATUS_FAILURE
+        info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
         self._write(summary=_summary_pb(metadata.SESSION_END_INFO_TAG, data))
         self._file.close()

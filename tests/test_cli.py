@@ -65,6 +65,16 @@ def here(tmp_path: Path) -> Path:
 # ---- help, misuse, schema, doctor ----
 
 
+@pytest.mark.parametrize("words", [["schema"], ["--help"], [], ["serch"], ["search", "gone.yaml", "--quiet"]])
+def test_the_module_is_the_command(words: list[str], tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "edgeml", *words]
+    found = subprocess.run(module, capture_output=True, text=True, cwd=tmp_path, check=False)
+    known = edgeml(*words, cwd=tmp_path)
+    assert found.returncode == known.returncode
+    for mine, its in ((found.stdout, known.stdout), (found.stderr, known.stderr)):
+        assert mine.replace("python -m edgeml", "edgeml") == its
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_takes_the_common_flags(verb: str, tmp_path: Path) -> None:
     found = edgeml(verb, "--help", cwd=tmp_path)
@@ -357,7 +367,9 @@ def test_sigterm_is_like_ctrl_c_and_resume_is_not_repeated(story: Story) -> None
 def test_the_command_that_goes_on_trains_only_what_is_missing(story: Story) -> None:
     assert story.finished.returncode == 0, story.finished.stderr
     document = json.loads(story.finished.stdout)
-    assert {"run", "trials", "refused", "best", "seconds"} <= document.keys()
+    assert {"run", "trials", "refused", "best", "front", "seconds"} <= document.keys()
+    assert [set(row) for row in document["front"]] == [{"id", "val_accuracy", "macs"}] * len(document["front"])
+    assert document["front"][0]["val_accuracy"] == document["best"][0]["val_accuracy"]
     assert document["trials"] == {"completed": 4}
     assert [set(row) >= {"id", "val_accuracy", "cost"} for row in document["best"]] == [True] * 4
     assert story.trials_kept == ["t0000", "t0001"]
@@ -381,7 +393,11 @@ def test_dry_run_writes_nothing(here: Path) -> None:
     assert 0 < document["space"]["feasible_share"] < 1
     assert document["smallest"]["params"] < 4_000 < document["largest"]["params"]
     assert document["estimated_seconds"] > 0
+    assert (document["trials"], document["epochs"], document["ended_by"]) == (3, 3, "search.max_trials")
     assert everything(here) == was
+    text = edgeml("search", "tiny.yaml", "--dry-run", "--trials", "2", cwd=here).stdout
+    assert "trials    2 of 2 epochs in all; search.max_trials ends the search" in text
+    assert f"share     1 of the budget: {document['shares'][0]['fit']} of 500 drawn fit" in text
 
 
 def test_overwrite_replaces_even_a_damaged_run(here: Path) -> None:
@@ -396,8 +412,15 @@ def test_overwrite_replaces_even_a_damaged_run(here: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(story: Story) -> Found:
-    return edgeml("export", "runs/tiny", "--json", cwd=story.folder)
+def export_stopped(story: Story) -> tuple[int, str, str]:
+    """An export that was stopped when the first of two finalists had been trained."""
+    return interrupted([EDGEML, "export", "runs/tiny"], story.folder, "1", signal.SIGINT)[0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def exported(story: Story, export_stopped: tuple[int, str, str]) -> Found:
+    words = shlex.split(export_stopped[2].rpartition("Go on with: ")[2])[1:]
+    return edgeml(*words, "--json", cwd=story.folder)
 
 
 @pytest.fixture
@@ -406,6 +429,18 @@ def bundle(story: Story, exported: Found, tmp_path: Path) -> Path:
     assert exported.returncode == 0, exported.stderr
     shutil.copytree(story.folder / "exported" / "tiny", tmp_path / "b")
     return tmp_path / "b"
+
+
+def test_ctrl_c_in_an_export_keeps_its_finalists(
+    story: Story, export_stopped: tuple[int, str, str], exported: Found
+) -> None:
+    code, out, err = export_stopped
+    assert (code, out) == (75, "")
+    line = "edgeml: stopped; what was trained is kept. Go on with: edgeml export runs/tiny"
+    assert err.splitlines()[-1] == line
+    assert "Traceback" not in err
+    shown = [line.split()[1] for line in exported.stderr.splitlines() if line.startswith("train ")]
+    assert shown == ["2/2"]
 
 
 def test_export_finishes_a_search(story: Story, exported: Found) -> None:

@@ -17,7 +17,7 @@ from edgeml.targets._onnx_transposes import move_transposes_down
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 ALL = (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, integers.drop_implied_clips,
-       move_transposes_down)  # fmt: skip
+       integers.clip_integers, move_transposes_down)  # fmt: skip
 
 
 def node(kind, inputs, output, **attributes):
@@ -221,6 +221,27 @@ def test_a_clip_with_another_reader_stays():
 @given(scale=st.floats(0.01, 0.1), zero=st.integers(-128, 127), high=st.floats(0.5, 8), low=st.floats(-3, 0.4))
 def test_no_clip_that_matters_is_ever_removed(scale, zero, high, low):
     operated(clipped("Clip", np.float32(scale), zero, low=low, high=high), integers.drop_implied_clips, x=X)
+
+
+# ---- clip_integers
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["Clip", "Relu"]), scale=st.floats(1e-3, 0.2), zero=st.integers(-128, 127),
+    high=st.floats(0.5, 8), low=st.floats(-3, 0.4),
+)  # fmt: skip
+def test_a_clip_of_integers_gives_the_same_integers(kind, scale, zero, high, low):
+    ties = np.float32(scale) * np.arange(-300, 300, 0.5, dtype="float32")
+    x = np.concatenate([X.reshape(-1), ties]).reshape(-1, 4)
+    left = operated(clipped(kind, np.float32(scale), zero, low=low, high=high), integers.clip_integers, x=x)
+    assert left == ["Neg", "QuantizeLinear", "Clip", "DequantizeLinear"]
+
+
+def test_a_clip_that_others_read_is_not_moved():
+    read = [node("Abs", "b", "z1")]
+    left = operated(clipped("Clip", 0.1, -128, extra=read, outputs="y z1"), integers.clip_integers, x=X)
+    assert left.index("Clip") < left.index("QuantizeLinear")
 
 
 # ---- activations_to_uint8, dequantize_outputs

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from fractions import Fraction
 
+from edgeml.recipe import Search
 from edgeml.records import Cost
 from edgeml.search.candidates import Candidate
-from edgeml.search.pareto import pareto_front
+from edgeml.search.pareto import objectives_of, pareto_front, values
 
 
 def candidate(name, accuracy, macs, params=1, status="completed"):
@@ -50,3 +51,12 @@ def test_balanced_accuracy_is_maximised():
     pair = [candidate("a", 0.9, 100), candidate("b", 0.95, 100)]
     pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]
     assert names(*pair, objectives=("val_balanced_accuracy", "macs")) == ["a"]
+
+
+def test_a_front_is_about_several_objectives_or_about_accuracy_and_macs():
+    assert objectives_of(Search()) == objectives_of(Search(oracle="nsga2")) == ("val_accuracy", "macs")
+    assert objectives_of(Search(objectives=("val_accuracy",))) == ("val_accuracy", "macs")
+    assert objectives_of(Search(objective="val_balanced_accuracy")) == ("val_balanced_accuracy", "macs")
+    three = ("val_accuracy", "params", "macs")
+    assert objectives_of(Search(oracle="nsga2", objectives=three)) == three
+    assert values(candidate("a", 0.9, 100, params=7), three) == {"val_accuracy": 0.9, "params": 7, "macs": 100}

@@ -61,6 +61,21 @@ def test_epochs_that_fit_into_the_time_limit_are_judged_by_the_search(tmp_path, 
     assert found == epochs
 
 
+@pytest.mark.parametrize(("workers", "finalists", "rounds"), [(1, 1, 1), (2, 2, 1), (2, 3, 2), (2, 4, 2)])
+def test_a_finalist_may_take_a_quarter_more_than_its_share_of_the_time(tmp_path, workers, finalists, rounds):
+    text = (RECIPE % 999).replace("search: {", f"search: {{workers: {workers}, ")
+    trials = [replace(candidate(f"t000{n}", 1, 0.9 - n / 10), seconds=2.0) for n in range(finalists)]
+    for limit in ("1", "null"):
+        recipe = recipe_file.parse(text, "recipe.yaml", [f"train.time_limit_minutes={limit}"])
+        run = run_folder.begin(tmp_path / limit, recipe, keep_finished=True)
+        run.save_data({name: (np.zeros((9, 2)), np.zeros(9)) for name in ("train", "validation")}, {}, {})
+        engine = Instant([0.9] * finalists)
+        pipeline.train_finalists(run, engine, trials, lambda event: None)
+        run.close()
+        expected = None if limit == "null" else 1.25 * 60 / rounds
+        assert [job.stop_after_seconds for job in engine.jobs] == [expected] * finalists
+
+
 def promoted(name, parent, accuracy):
     return replace(candidate(name, 1, accuracy), hyperparameters={"tuner/trial_id": parent})
 
@@ -151,6 +166,8 @@ def test_every_finalist_is_trained_from_every_seed_and_a_resume_goes_on(tmp_path
     assert [job.id for job in second.jobs] == names[2:]
     assert [(job.number, job.seed_number) for job in second.jobs] == [(0, 3), (1, 1), (1, 2), (1, 3)]
     assert {job.epochs for job in second.jobs} == {5}  # a minute for six of them, two seconds an epoch
+    assert {job.stop_after_seconds for job in second.jobs} == {1.25 * 60 / 6}
+    assert pipeline.epochs_of_finalists(run) == {name: {"epochs": 1, "planned_epochs": 5} for name in names}
     entries = run.ledger.of("finalist_trained")
     assert [entry["trial"] for entry in entries] == names
     assert entries[0]["over_seeds"] == {"seeds": 1, "mean": 0.90, "standard_deviation": None}

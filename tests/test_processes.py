@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,10 @@ WILD_SPACE = SMALL_SPACE.replace(
     if does == "sleep":
         time.sleep(600)
     if does == "tell":
-        raise RuntimeError(f"{os.environ['TF_NUM_INTRAOP_THREADS']} {os.getpid()} {os.read(0, 1)!r}")
+        from edgeml.search.processes import THREADS
+
+        threads = ",".join(os.environ[name] for name in THREADS)
+        raise RuntimeError(f"{threads} {os.getpid()} {os.read(0, 1)!r}")
     held = []
     while does == "eat":
         held.append(np.ones(2_000_000))
@@ -127,10 +131,40 @@ def test_an_exception_is_the_networks_own_and_its_child_stays(engine, networks):
     def told(outcomes):
         return [outcome.error.splitlines()[0].split() for outcome in outcomes.values()]
 
-    threads = str(max(1, len(os.sched_getaffinity(0)) // 3))
-    assert all(words[0] == threads and words[2] == "b''" for words in told(first))  # no job is taken from stdin
+    threads = [str(max(1, len(os.sched_getaffinity(0)) // 3))] * len(processes.THREADS)
+    assert all(
+        words[0].split(",") == threads and words[2] == "b''" for words in told(first)
+    )  # no job is taken from stdin
     assert len({pid for _, pid, _ in told(first)}) == 3
     assert {pid for _, pid, _ in told(first)} == {pid for _, pid, _ in told(second)}
+
+
+def test_threads_that_the_user_set_are_left_as_they_are(place, networks, monkeypatch):
+    for name in processes.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    with closing(Processes(place.root, workers=2)) as engine:
+        outcomes, _ = done(engine, job(networks, 2, "tell"))
+    told = outcomes["t0002"].error.split()[0].split(",")
+    assert dict(zip(processes.THREADS, told, strict=True)) == {
+        **dict.fromkeys(processes.THREADS, "4"), "OMP_NUM_THREADS": "7",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_jax_starts_the_threads_that_it_is_given():
+    pytest.importorskip("jax")
+    code = """
+import jax, os
+(jax.numpy.ones((8, 8)) @ jax.numpy.ones((8, 8))).block_until_ready()
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(sum("XLAEigen" in name for name in names))
+"""
+    for count in ("1", "5"):
+        environment = {**os.environ, "NPROC": count, "JAX_PLATFORMS": "cpu"}
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert found.stdout.strip() == count, found.stderr
 
 
 def test_a_space_that_lies_stops_the_run_from_within_a_child(engine, networks):

@@ -52,6 +52,7 @@ def test_quick_is_smaller_in_every_way(folder: Path) -> None:
     assert quick.budget.macs == quick_recipe.QUICK_MACS
     assert made(folder, quick=True, max_macs=10**9).budget.macs == 10**9
     assert set(quick.search.member_share) == {Fraction(1), Fraction(1, 2)}
+    assert (quick.search.oracle, slow.search.oracle) == ("random", "hyperband")
 
 
 def test_a_test_folder_beside_train_is_the_test_split(folder: Path) -> None:

@@ -18,7 +18,20 @@ from hypothesis import strategies as st
 
 from edgeml import plugins, recipe_file, recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
-from edgeml.recipe import Augment, Benchmark, Data, Ensemble, Export, Recipe, Search, Splits, Train, Verify
+from edgeml.recipe import (
+    ORACLES,
+    Augment,
+    Benchmark,
+    Data,
+    Ensemble,
+    Export,
+    Recipe,
+    Search,
+    Splits,
+    Train,
+    Verify,
+    with_defaults,
+)
 from edgeml.records import Budget, Limit
 
 unhurried = settings(deadline=None, max_examples=50)  # shared machines: an example may take any time
@@ -101,6 +114,52 @@ def test_a_decimal_share_is_the_fraction_it_means() -> None:
         SMALLEST + "search: {member_share: [0.1, 0.333333333, 1.0]}", "r.yaml"
     ).search.member_share
     assert shares == (Fraction(1, 10), Fraction(1, 3), Fraction(1))
+
+
+@pytest.mark.parametrize(
+    ("lines", "oracle", "early_stopping", "members"),
+    [
+        ("", "random", None, 3),
+        ("search: {epochs: 8}", "random", None, 3),
+        ("search: {epochs: 9}", "hyperband", None, 3),
+        ("search: {epochs: 50}", "hyperband", None, 3),
+        ("search: {epochs: 10, oracle: tpe}", "tpe", None, 3),
+        ("search: {epochs: 11, oracle: tpe}", "tpe", 5, 3),
+        ("search: {epochs: 11, oracle: tpe, early_stopping: null}", "tpe", None, 3),
+        ("search: {epochs: 11, early_stopping: 2}", "hyperband", 2, 3),
+        ("ensemble: {max_members: 1}", "random", None, 1),
+        ("ensemble: {max_members: 2}", "random", None, 2),
+        ("ensemble: {max_members: 16}", "random", None, 3),
+    ],
+)
+def test_a_default_that_follows_from_other_keys_is_filled_in_and_written(
+    lines: str, oracle: str, early_stopping: int | None, members: int
+) -> None:
+    recipe = recipe_file.parse(SMALLEST + lines, "r.yaml")
+    shares = (Fraction(1), Fraction(1, 2), Fraction(1, 3))[:members]
+    assert (recipe.search.oracle, recipe.search.early_stopping) == (oracle, early_stopping)
+    assert recipe.search.member_share == shares
+    keys = recipe_file.to_dict(recipe)["search"]
+    assert {"oracle", "early_stopping", "member_share"} <= keys.keys()
+    assert recipe_file.parse(recipe_file.dump(recipe), "again.yaml") == recipe
+
+
+def test_what_a_recipe_says_itself_is_kept() -> None:
+    said = recipe_file.parse(SMALLEST + "search: {epochs: 30, oracle: grid, member_share: 1/2}", "r.yaml").search
+    assert (said.oracle, said.member_share) == ("grid", (Fraction(1, 2),))
+    overridden = recipe_file.parse(SMALLEST, "r.yaml", ["search.epochs=30", "search.oracle=random"]).search
+    assert (overridden.oracle, overridden.early_stopping) == ("random", 5)
+
+
+def test_records_made_in_python_have_the_defaults_of_a_recipe() -> None:
+    made = Recipe(schema_version=1, name="x", data=Data(source="digits"))
+    assert with_defaults(made) == made
+
+
+def test_the_oracle_that_takes_one_objective_is_the_one_that_would_run() -> None:
+    assert "got 2 for the oracle hyperband; several are" in refusal(
+        SMALLEST + "search: {epochs: 9, objectives: [val_accuracy, macs]}"
+    )
 
 
 # The last line of a recipe, the path that the message names, how the message goes on after it, how it ends.
@@ -243,7 +302,8 @@ def test_messages_in_full() -> None:
     )
     assert refusal(SMALLEST + "search: {oracle: hyperbnd}") == (
         "r.yaml:4: search.oracle: got text 'hyperbnd'; random, grid, bayesian, hyperband, tpe or nsga2 is allowed "
-        "(who proposes the next network). Did you mean 'hyperband'?"
+        "(who proposes the next network; if left out, hyperband from 9 `epochs` on, else random). Did you mean "
+        "'hyperband'?"
     )
 
 
@@ -462,6 +522,9 @@ recipes = st.builds(
         space=words("search_spaces"),
         time_limit_minutes=st.none() | numbers(0, 1e9, above=True),
         seed=st.integers(0, 2**31 - 2),
+        oracle=st.sampled_from(ORACLES),
+        epochs=st.integers(1, 100),
+        early_stopping=st.none() | st.integers(1, 20),
         member_share=st.lists(shares, min_size=1, unique=True).map(tuple),
         least_use=numbers(0, 0.95),
         only=st.none() | st.sampled_from([("residual=true",), ("*_norm=batch", "optimizer=adam|adamw")]),
@@ -515,7 +578,7 @@ def test_the_hash_is_of_the_meaning() -> None:
         for text in (
             SMALLEST,
             "# a comment\ndata:\n  source: 'digits'\nname: x\nschema_version: 1\n",
-            SMALLEST + "search: {max_trials: 2_0, space: [ds_cnn], member_share: 1.0}\nbudget: {params: null}\n",
+            SMALLEST + "search: {max_trials: 2_0, space: [ds_cnn], member_share: [1.0, 0.5, 1/3]}\nbudget: {}\n",
             "schema_version: 1\nname: x\ndata: {source: digits, augment: {shift: -0.0}}\n",
         )
     }
@@ -547,6 +610,10 @@ def test_the_schema_is_json_and_every_key_is_described() -> None:
         "maximum": 100_000,
         "default": 20,
     }
+    search = schema["properties"]["search"]["properties"]
+    following = [search[key] for key in ("oracle", "member_share", "early_stopping")]
+    assert not any("default" in key for key in following)
+    assert all("if left out, " in key["description"].lower() for key in following)
     assert schema["properties"]["data"]["properties"]["source"]["enum"] == plugins.names("data")
 
 

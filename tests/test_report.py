@@ -444,6 +444,31 @@ def test_plots_follow_the_page(report):
         assert name in Page(drawn["pareto_macs"]).drawn
 
 
+def test_the_front_of_the_search_is_marked_in_plots_and_table(report):
+    without = edgeml.report.html(copy.deepcopy(report))  # an old report knows no front
+    assert "◇" not in without
+    assert "Pareto front" not in without
+    plain = plots.every(views.page(report))
+    for one in report["trials"]:
+        one["front"] = one["id"] in ("t0001", "t0011", "t0020")
+    report["front_objectives"] = ["val_accuracy", "macs"]
+    drawn = plots.every(views.page(report))
+    for key in ("params", "macs"):
+        name = f"pareto_{key}"
+        assert drawn[name].count("<use ") == plain[name].count("<use ") + 3
+    page = edgeml.report.html(report)
+    assert re.findall(r"<td>(t\d+) ◇</td>", page) == ["t0001", "t0011", "t0020"]
+    assert "<dd>t0001, t0011, t0020 (validation accuracy, MACs)</dd>" in page
+
+
+def test_a_finalist_that_was_cut_says_so(report):
+    assert 'epochs</th><th class="n">params' not in edgeml.report.html(report)
+    report["finalists"][0] |= {"epochs": 41, "planned_epochs": 60}
+    report["finalists"][1] |= {"epochs": 60, "planned_epochs": 60}
+    page = edgeml.report.html(report)
+    assert [f'<td class="n">{text}</td>' in page for text in ("41 of 60", "60", "60 of 60")] == [True, True, False]
+
+
 def test_ids_are_unique_and_every_reference_hits(report):
     page = Page(edgeml.report.html(report))
     text = edgeml.report.html(report)

@@ -1,5 +1,8 @@
 """Run folders on disk: who may work in one, and what becomes of what lies there."""
 
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
 
@@ -42,6 +45,64 @@ def test_a_second_process_is_refused_by_the_pid_of_the_first(tmp_path):
                 attempt(tmp_path / "run")
         other.kill()
     run_folder.reopen(tmp_path / "run").close()  # the lock died with its process
+
+
+def test_of_two_that_overwrite_at_once_one_is_refused_and_deletes_nothing(tmp_path, monkeypatch):
+    begun(tmp_path / "run")
+    (tmp_path / "run" / "data").mkdir()
+    delete = shutil.rmtree
+
+    def meanwhile(path, *more, **options):
+        """Let another one begin while the first deletes."""
+        monkeypatch.setattr(shutil, "rmtree", delete)
+        with pytest.raises(UsageError, match=f"process {os.getpid()} works in this run"):
+            run_folder.begin(tmp_path / "run", recipe(), overwrite=True, keep_finished=True)
+        delete(path, *more, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    run = run_folder.begin(tmp_path / "run", recipe(), overwrite=True, keep_finished=True)
+    assert shutil.rmtree is delete
+    assert sorted(path.name for path in run.root.iterdir()) == ["ledger.jsonl", "lock", "recipe.resolved.yaml"]
+    run.close()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_lock_that_was_removed_before_it_was_taken_holds_nothing(tmp_path, monkeypatch, finished):
+    if finished:
+        begun(tmp_path / "run", finished=True)
+    first = run_folder.begin(tmp_path / "run", recipe(), keep_finished=True)
+    flock = fcntl.flock
+
+    def afterwards(file, operation):
+        """Let the first one end after the second has opened its lock; it has trained nothing, so its run goes."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        first.close()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", afterwards)
+    second = run_folder.begin(tmp_path / "run", recipe(), keep_finished=True)
+    with pytest.raises(UsageError, match="works in this run"):
+        run_folder.begin(tmp_path / "run", recipe(), overwrite=True, keep_finished=True)
+    assert run_folder.is_run(tmp_path / "run")
+    second.close()
+
+
+def test_a_finished_run_stays_aside_where_another_process_has_begun_in_its_place(tmp_path, monkeypatch):
+    begun(tmp_path / "run", finished=True)
+    first = run_folder.begin(tmp_path / "run", recipe(), keep_finished=True)
+    remove = run_folder._remove
+
+    def and_begin(root):
+        remove(root)
+        second.append(run_folder.begin(root, recipe(), keep_finished=True))
+
+    second = []
+    monkeypatch.setattr(run_folder, "_remove", and_begin)
+    first.close()
+    monkeypatch.setattr(run_folder, "_remove", remove)
+    assert run_folder.is_run(tmp_path / "run.1")
+    assert run_folder.is_run(tmp_path / "run")
+    second[0].close()
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):

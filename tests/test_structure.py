@@ -65,6 +65,7 @@ LAYERS = (
     ("delivery", "model_export"),
     ("verbs",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PLUGIN_FOLDERS = ("data", "search_spaces", "runtimes", "targets", "search/oracles")

@@ -1,5 +1,8 @@
 """What TensorBoard reads back of a search is what the ledger says."""
 
+import json
+
+import keras
 import numpy as np
 import pytest
 from foreign import SMALL_SPACE, install
@@ -9,7 +12,12 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 import edgeml
-from edgeml import tensorboards
+from edgeml import recipe_file, run_folder, tensorboards
+from edgeml.errors import IntegrityError
+from edgeml.records import Cost
+from edgeml.runtimes.keras import load
+from edgeml.search import space, trial
+from edgeml.search.engine import Job
 
 RECIPE = """
 schema_version: 1
@@ -92,6 +100,60 @@ def test_a_finalists_embedding_has_a_vector_a_class_and_an_image_per_sample(sear
         second = np.asarray(sprite)[:8, 8:16]
     np.testing.assert_allclose(second, images[1, ..., 0] * 255 / 16, atol=1)
     assert not (folder / "run" / "tensorboard" / trial.id / "tensors.tsv").exists()
+
+
+def test_a_finalists_score_and_embedding_are_of_the_network_that_is_kept(searched):
+    folder, kept, _ = searched
+    place = folder / "run" / "tensorboard" / f"finalist_{kept.id}"
+    ledger = [json.loads(line) for line in (folder / "run" / "ledger.jsonl").read_text().splitlines()]
+    (entry,) = [entry for entry in ledger if entry["event"] == "finalist_trained"]
+    ((step, score),) = values(events(place), "score/val_accuracy")
+    assert (step, score) == (1, pytest.approx(entry["metrics"]["val_accuracy"], rel=1e-6))
+    model = load(folder / "run" / "finalists" / kept.id / "model.keras")
+    images = np.load(folder / "run" / "data" / "x_validation.npy")[: tensorboards.SAMPLES]
+    expected = tensorboards._Probe(model).embedding(images)
+    np.testing.assert_allclose(np.loadtxt(place / "tensors.tsv"), expected, rtol=1e-3, atol=1e-4)
+
+
+class Breaks(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise ValueError("broken")
+
+
+class Diverges(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_loss"] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "change", "status"),
+    [([], {}, "completed"), ([Breaks()], {}, "failed"), ([Diverges()], {}, "diverged"), ([], {"macs": 1}, "refused"),
+     ([], {"space": "gone"}, "failed")],
+)  # fmt: skip
+def test_every_session_ends_as_its_trial_does(searched, monkeypatch, callbacks, change, status):
+    folder, kept, _ = searched
+    monkeypatch.syspath_prepend(folder / "package")
+    text = RECIPE.replace("max_trials: 1,", "max_trials: 1, objective: val_balanced_accuracy,")
+    files = run_folder.RunFiles(folder / "run", recipe_file.parse(text, "r"))
+    arrays = files.splits()
+    networks = space.of_run(files, arrays)
+    cost = kept.cost if "macs" not in change else Cost(**{**vars(kept.cost), **change})
+    values_ = kept.hyperparameters if "space" not in change else {"width": "no number"}
+    job = Job("t0099", "trial", "small", values_, cost)
+    if status == "refused":
+        with pytest.raises(IntegrityError):
+            trial.carry_out(files, networks, arrays, job, lambda number, metrics: None, callbacks)
+    else:
+        outcome = trial.carry_out(files, networks, arrays, job, lambda number, metrics: None, callbacks)
+        assert outcome.status == status
+    found = events(folder / "run" / "tensorboard" / "t0099")
+    content = found.summary_metadata["_hparams_/session_end_info"].plugin_data.content
+    ended = plugin_data_pb2.HParamsPluginData.FromString(content).session_end_info
+    assert ended.status == (1 if status == "completed" else 2)  # hparams/api.proto: success, failure
+    scores = [tag for tag in found.Tags()["tensors"] if tag.startswith("score/")]
+    assert scores == (["score/val_balanced_accuracy"] if status == "completed" else [])
+    if status == "completed":
+        assert values(found, scores[0])[-1][1] == pytest.approx(outcome.metrics["val_balanced_accuracy"], rel=1e-6)
 
 
 def test_logs_change_nothing(searched):

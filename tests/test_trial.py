@@ -93,6 +93,16 @@ def test_a_finalist_is_kept_as_it_is_measured_and_seeds_differ(small, splits, tm
     run.close()
 
 
+def test_a_finalist_ends_with_the_epoch_in_which_its_time_does_and_is_kept(small, splits, tmp_path):  # noqa: F811
+    run = begin(tmp_path / "run")
+    space, job = finalist(run, epochs=1_000, stop_after_seconds=1.0)
+    epochs = []
+    assert trial.carry_out(run, space, splits, job, lambda number, metrics: epochs.append(number)).status == "completed"
+    assert 1 <= len(epochs) < 1_000
+    assert (tmp_path / "run" / "finalists" / "t0000" / "model.keras").is_file()
+    run.close()
+
+
 def test_a_finalist_that_diverges_leaves_no_file(small, splits, tmp_path):  # noqa: F811
     run = begin(tmp_path / "run")
     space, job = finalist(run, epochs=1)
@@ -115,7 +125,7 @@ def test_networks_that_are_gone_leave_no_graph_behind(small, splits, tmp_path): 
 
 
 def test_a_trial_ends_with_the_epoch_in_which_the_time_of_the_search_does(small, splits, tmp_path):  # noqa: F811
-    run = begin(tmp_path / "run", trials=9, epochs=1_000, more=", time_limit_minutes: 0.05")
+    run = begin(tmp_path / "run", trials=9, epochs=1_000, more=", time_limit_minutes: 0.05, early_stopping: null")
     found = search(run, splits)
     assert [c.status for c in found] == ["completed"]
     assert 1 <= len(found[0].epochs) < 1_000

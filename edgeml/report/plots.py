@@ -43,7 +43,7 @@ def every(view: Row) -> dict[str, Markup]:
 
 
 def pareto(view: Row, key: str, budget: float | None) -> Markup | None:
-    """Every completed trial by cost and validation accuracy; finalists named, the budget drawn in."""
+    """Every completed trial by cost and validation accuracy; finalists named, the search's Pareto front as diamonds."""
     finalists = {str(one.get("id")).partition("-s")[0] for one in view.get("finalists", [])}  # t0007-s2 is t0007
     points = [
         (trial["cost"][key], 100 * trial["metrics"][view["objective"]], trial.get("id"))
@@ -60,6 +60,8 @@ def pareto(view: Row, key: str, budget: float | None) -> Markup | None:
         front = pareto_front(points)
         axes.step([c for c, _ in front], [a for _, a in front], where="post", color=ACCENT, lw=1, alpha=0.5)
         axes.plot([c for c, _, _ in points], [a for _, a, _ in points], "o", ms=4, color=MUTED, alpha=0.7, mew=0)
+        ends = [one for one in points if str(one[2]) in view["front"]]
+        axes.plot([c for c, _, _ in ends], [a for _, a, _ in ends], "D", ms=8, color=INK, mfc="none", mew=0.9)
         axes.plot([c for c, _, _ in named], [a for _, a, _ in named], "o", ms=6.5, color=ACCENT, mec=PAPER, mew=1)
         if budget:
             axes.axvline(budget, color=WARN, lw=1.2, ls=(0, (4, 3)))

@@ -22,7 +22,11 @@ BUDGET_NAMES = {
     "file_bytes": "file bytes",
     "least_use": "leaving too much unused",
 }
-OBJECTIVE_NAMES = {"val_accuracy": "validation accuracy", "val_balanced_accuracy": "balanced validation accuracy"}
+OBJECTIVE_NAMES = {
+    "val_accuracy": "validation accuracy",
+    "val_balanced_accuracy": "balanced validation accuracy",
+    **{key: BUDGET_NAMES[key] for key in ("params", "macs", "peak_activation_bytes")},
+}
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
 
 
@@ -51,6 +55,8 @@ def page(report: Mapping[str, Any]) -> Row:
             default={},
         ),
         "held": held(manifest.get("selection", {})),
+        "front": [str(trial.get("id")) for trial in trials if trial.get("front")],
+        "front_names": [OBJECTIVE_NAMES.get(name, name) for name in data.get("front_objectives", [])],
         "failures": [trial for trial in trials if trial.get("status") != "completed"],
         "confusions": confusions(data.get("confusion", {})),
         "disagreement": disagreement(data.get("ensemble", {}).get("disagreement", {})),

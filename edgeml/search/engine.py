@@ -23,8 +23,8 @@ class Job:
 
     ``id``: t0007; of a finalist trained from several seeds t0007, t0007-s2, …; ``cost``: what its hyper-parameters
     said; ``epochs`` and ``seed_number`` (from 1): of a finalist (a trial's epochs follow from recipe and oracle);
-    ``time_limit_seconds``: from when its training begins; ``stop_after_seconds``: a trial ends with the epoch that is
-    running then, and counts, as the search's own time is over.
+    ``time_limit_seconds``: from when its training begins; ``stop_after_seconds``: training ends with the epoch that is
+    running then, and counts: the time of the search, or the finalist's share of ``train.time_limit_minutes``, is over.
     """
 
     id: str

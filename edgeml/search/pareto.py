@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeml.recipe import MAXIMISED
+from edgeml.recipe import MAXIMISED, Search
 from edgeml.search.candidates import Candidate
 from edgeml.search.oracles import OBJECTIVES
 
@@ -29,7 +29,19 @@ def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OB
     return sorted(front, key=lambda candidate: _losses(candidate, (*accuracies, *objectives)))
 
 
+def objectives_of(search: Search) -> tuple[str, ...]:
+    """Return what the front of a search is about: its objectives where it has several, else accuracy and MACs."""
+    given = search.objectives or ()
+    return given if len(given) > 1 else (search.objective, *OBJECTIVES[1:])
+
+
+def values(candidate: Candidate, objectives: Sequence[str]) -> dict[str, float]:
+    """Return the objectives of a completed candidate: accuracies as shares, costs as counts."""
+    return {
+        name: candidate.metrics[name] if name in MAXIMISED else getattr(candidate.cost, name) for name in objectives
+    }
+
+
 def _losses(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:
-    return tuple(
-        -candidate.metrics[name] if name in MAXIMISED else float(getattr(candidate.cost, name)) for name in objectives
-    )
+    found = values(candidate, objectives)
+    return tuple(-float(value) if name in MAXIMISED else float(value) for name, value in found.items())

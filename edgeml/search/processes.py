@@ -33,6 +33,13 @@ GROWN_MB = (
 GROWN_SHARE = 0.75  # of the memory limit, where there is one: what is left must be enough to train in
 START_ATTEMPTS = 3
 STOP_SECONDS = 10.0
+# Who reads how many threads to start: TensorFlow; the BLAS and OpenMP libraries of NumPy, SciPy and scikit-learn; XLA's
+# pool on a CPU, under JAX. XLA_FLAGS=intra_op_parallelism_threads=1, often recommended, leaves that pool as it is
+# (jaxlib 0.10.2: as many threads as cores), and xla_cpu_multi_thread_eigen does, too.
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "NPROC",
+)  # fmt: skip
 _MB = 2**20
 
 
@@ -166,7 +173,7 @@ class _Child:
         command = [sys.executable, "-P", "-m", "edgeml.search.worker", str(root), str(os.getpid()), str(write)]
         try:
             self._process = subprocess.Popen(  # noqa: S603  (this interpreter, and a module of ours)
-                command, stdin=subprocess.PIPE, stdout=2, pass_fds=[write], env=_environment(workers),
+                command, stdin=subprocess.PIPE, stdout=2, pass_fds=[write], env=environment(workers),
                 process_group=0,  # a network that kills its group kills itself
             )  # fmt: skip
         finally:
@@ -208,14 +215,14 @@ class _Child:
         os.close(self.events)
 
 
-def _environment(workers: int) -> dict[str, str]:
+def environment(workers: int) -> dict[str, str]:
     """Return what a child starts with: this process's modules, and its share of the cores, if the user set no other."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // workers))
     path = os.pathsep.join(place or os.getcwd() for place in sys.path)
-    # TensorFlow reads these where it starts; JAX has no such settings and is left alone. oneDNN is off by default on
-    # processors without AVX-512, and trains depthwise networks a quarter faster there (``tools/training_speed``).
-    shared = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    # oneDNN is off by default on processors without AVX-512, and trains depthwise networks a quarter faster there
+    # (``tools/training_speed``).
+    shared = {**dict.fromkeys(THREADS, threads), "TF_ENABLE_ONEDNN_OPTS": "1"}
     return {**shared, **os.environ, "PYTHONPATH": path}
 
 

@@ -13,6 +13,7 @@ from edgeml.recipe import Recipe
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
 from edgeml.search import narrowing
+from edgeml.search.feasibility import Feasibility
 from edgeml.search.given import Given
 
 CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
@@ -100,3 +101,11 @@ def of_data(recipe: Recipe, x: NDArray[Any], value_range: tuple[float, float], n
     scaled = scaling.standardize(*splits.standardization(x)) if standardized else scaling.rescale(value_range)
     config = recipe.search
     return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only or ())
+
+
+def feasibility_of(recipe: Recipe, networks: Space) -> Feasibility:
+    """Return the judge of a recipe's budget, of all member shares or, without an ensemble, of the largest."""
+    config = recipe.search
+    shares = config.member_share if recipe.ensemble.max_members > 1 else (max(config.member_share),)
+    in_turn = config.oracle != "grid"
+    return Feasibility(networks.operators, recipe.budget, shares, config.least_use, in_turn=in_turn)

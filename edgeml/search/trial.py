@@ -45,6 +45,22 @@ def carry_out(
     Raises:
         IntegrityError: the network costs something else than its hyper-parameters said.
     """
+    board, outcome = _board(files, splits, job), None
+    try:
+        outcome = _outcome(files, space, splits, job, on_epoch, callbacks, board)
+    finally:
+        if board is not None:
+            objective, scores = files.recipe.search.objective, None
+            if outcome is not None and outcome.status == "completed":
+                scores = {objective: outcome.metrics[objective]}
+            board.end(scores, embedding=scores is not None and job.kind == "finalist")
+    return outcome
+
+
+def _outcome(
+    files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEpoch, callbacks: Sequence[Any],
+    board: tensorboards.Board | None,
+) -> Outcome:  # fmt: skip
     import keras
 
     keras.utils.clear_session(free_memory=False)
@@ -60,7 +76,7 @@ def carry_out(
         return Outcome(status, seconds=time.monotonic() - start, **more)
 
     try:
-        own = [*copy.deepcopy(list(callbacks)), *_recorders(files, splits, job)]
+        own = [*copy.deepcopy(list(callbacks)), *([board.begin()] if board else [])]
         with memory.forgetting_gradients():
             if job.kind == "finalist":
                 measured = _train_to_the_end(files, space, splits, job, follow, own)
@@ -103,14 +119,14 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     return built
 
 
-def _recorders(files: RunFiles, splits: Splits, job: Job) -> list[Any]:
+def _board(files: RunFiles, splits: Splits, job: Job) -> tensorboards.Board | None:
     if not files.recipe.search.tensorboard:
-        return []
+        return None
     x, y = (array[: tensorboards.SAMPLES] for array in splits["validation"])
     about, is_finalist = files.dataset(), job.kind == "finalist"
     samples = tensorboards.Samples(x, [str(about["labels"][label]) for label in y], tuple(about["value_range"]))
     folder = files.path("tensorboard", f"finalist_{job.id}" if is_finalist else job.id)
-    return [tensorboards.recorder(folder, job.hyperparameters, samples, is_finalist=is_finalist)]
+    return tensorboards.Board(folder, job.hyperparameters, samples)
 
 
 def _recounted(model: Any, job: Job) -> Cost:
@@ -143,6 +159,8 @@ def _train_to_the_end(
     own = _early_stopping(files, config.train.early_stopping, keep_best=True)
     if config.train.schedule == "plateau":
         own.append(train.plateau(PLATEAU_PATIENCE))
+    if job.stop_after_seconds is not None:
+        own.append(train.stop_after(model, job.stop_after_seconds))
     history = _fit(files, model, splits, seed, epochs, on_epoch, [*own, *callbacks])
     if not math.isfinite(history[-1]["val_loss"]):
         return history[-1]

@@ -3,12 +3,16 @@
 Q: QuantizeLinear, DQ: DequantizeLinear.
 
     Clip / Relu ─ Q that cannot exceed it →  Q
+    Clip / Relu ─ Q                       →  Q ─ Clip of integers
     Q(int8, z) … DQ(int8, z)              →  Q(uint8, z + 128) … DQ(uint8, z + 128)
     DQ(int8 weights, z)                   →  DQ(uint8 weights + 128, z + 128)
     … ─ Q ─ output                        →  … ─ Q ─ DQ ─ output
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,21 +23,48 @@ from edgeml.targets._onnx_graph import Graph
 
 def drop_implied_clips(graph: Graph) -> int:
     """Remove a Clip or Relu whose result is quantized to a range that it cannot exceed anyway."""
-    for node in graph.nodes:
-        quantize = graph.only_reader(node.output[0]) if node.op_type in ("Clip", "Relu") else None
-        if quantize is None or quantize.op_type != "QuantizeLinear":
-            continue
+    for node, quantize, low, high in _quantized_clips(graph):
         zero, scale = graph.constants[quantize.input[2]], float(graph.constants[quantize.input[1]].flat[0])
         limits = np.iinfo(zero.dtype)
         lowest, highest = ((q - int(zero.flat[0])) * scale for q in (limits.min, limits.max))
-        low = 0.0 if node.op_type == "Relu" else graph.scalar(node.input[1])
-        high = np.inf if node.op_type == "Relu" else graph.scalar(node.input[2])
-        if low is None or high is None or lowest < low - scale / 2 or highest > high + scale / 2:
+        if lowest < low - scale / 2 or highest > high + scale / 2:
             continue
         graph.nodes.remove(node)
         graph.replace_value(node.output[0], node.input[0])
         return 1
     return 0
+
+
+def clip_integers(graph: Graph) -> int:
+    """Quantize first, then clip: rounding keeps order, so the integers are the same.
+
+    In front of the quantization a Clip keeps onnxruntime from an integer convolution: the operator runs in floats. It
+    stands there where an activation has the scale of a sum that it goes into.
+    """
+    for node, quantize, low, high in _quantized_clips(graph):
+        scale, zero = (graph.constants[name].reshape(()) for name in quantize.input[1:3])
+        limits = np.iinfo(zero.dtype)
+        with np.errstate(over="ignore"):
+            bounds = [np.clip(np.rint(np.float32(x) / scale) + zero, limits.min, limits.max) for x in (low, high)]
+        names = [graph.fresh("bound", np.asarray(bound, zero.dtype)) for bound in bounds]
+        between, after = f"{quantize.output[0]}/unclipped", quantize.output[0]
+        quantize.input[0], quantize.output[0] = node.input[0], between
+        graph.nodes.remove(node)
+        graph.nodes.append(helper.make_node("Clip", [between, *names], [after]))
+        return 1
+    return 0
+
+
+def _quantized_clips(graph: Graph) -> Iterator[tuple[Any, Any, float, float]]:
+    """Yield each Clip or Relu that one QuantizeLinear alone reads, that one, and the bounds."""
+    for node in graph.nodes:
+        quantize = graph.only_reader(node.output[0]) if node.op_type in ("Clip", "Relu") else None
+        if quantize is None or quantize.op_type != "QuantizeLinear" or graph.constants[quantize.input[1]].size > 1:
+            continue
+        low = 0.0 if node.op_type == "Relu" else graph.scalar(node.input[1])
+        high = np.inf if node.op_type == "Relu" else graph.scalar(node.input[2])
+        if low is not None and high is not None:
+            yield node, quantize, low, high
 
 
 def activations_to_uint8(graph: Graph) -> None:

@@ -1,7 +1,7 @@
 """ONNX files: float32 from the Keras graph, int8 from the int8 TFLite file, so that both hold the same integers.
 
 float32: tf2onnx ``from_function``, dynamic batch, then cleaned. int8: tf2onnx ``from_tflite`` on the target ``tflite``,
-redundant clips removed, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones), weights too (exact
+clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones), weights too (exact
 on every CPU); raw values enter as uint8, real numbers leave. Input scale and zero point stand in the file's metadata.
 """
 
@@ -48,6 +48,7 @@ def export(
     if precision == "int8":
         surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, integers.drop_implied_clips))
         integers.activations_to_uint8(graph)
+        surgery.run_passes(graph, (integers.clip_integers,))
         integers.weights_to_uint8(graph)
         integers.dequantize_outputs(graph)
         metadata["edgeml.quantization"] = json.dumps(_input_scales(sources["tflite", "int8"]))

@@ -1,18 +1,25 @@
-"""The verbs that look at something: verify, benchmark, inspect, report, doctor."""
+"""What looks at something: the verbs verify, benchmark, inspect, report, doctor, and ``search --dry-run``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeml import run_folder
 from edgeml.errors import DataError, IntegrityError, UsageError
 from edgeml.ledger import Ledger
-from edgeml.records import to_json
+from edgeml.recipe import Recipe
+from edgeml.records import Event, to_json
 from edgeml.terminal import table
 
 Document = dict[str, Any]
+ENDS = {  # what ends a search, as a rehearsal says it
+    "search.time_limit_minutes": "search.time_limit_minutes ends the search",
+    "search.max_trials": "search.max_trials ends the search",
+    "hyperband": "after them Hyperband's brackets are done",
+    "space": "the space has no more networks",
+}
 DRAWN = ("report.html:", "README.md:")  # files that `report` writes, as a line of the integrity check begins
 
 
@@ -144,3 +151,36 @@ def doctor() -> Document:
         if not wanted.specifier.contains(versions[wanted.name], prereleases=True):
             problems.append(f"{wanted.name} {versions[wanted.name]} is installed; {wanted.specifier} is due")
     return {"versions": versions, "cpu": bundle.machine(), "extras": {}, "problems": problems}
+
+
+def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Document]:
+    """Say what a search would meet, without writing anything."""
+    from edgeml.search import rehearsal
+
+    found = rehearsal.rehearse(recipe, on_event)
+    share, workers = found["space"]["feasible_share"], found["workers"]
+    limited = f"; {found['seconds_without_time_limit'] / 60:.1f} without the time limit"
+    text = [
+        f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
+        *(_share(row, found["space"]["samples"], recipe.search.least_use) for row in found["shares"]),
+        f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
+        f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
+        f"trials    {found['trials']} of {found['epochs']} epochs in all; {ENDS[found['ended_by']]}",
+        f"time      about {found['estimated_seconds'] / 60:.1f} minutes"
+        + (limited if found["ended_by"] == rehearsal.TIME_LIMIT else ""),
+        f"workers   {workers['count']} with {workers['threads_each']} threads each share {workers['cores']} cores:"
+        f" {workers['at_once']} trials at once at that speed",
+        "",
+        table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),
+    ]
+    return "\n".join(text), found
+
+
+def _share(row: Mapping[str, Any], samples: int, least_use: float) -> str:
+    using = f", {row['meet_least_use']} of them use {least_use:.0%} of it (search.least_use)" if least_use else ""
+    idle = "" if row["searched"] else "; not searched: not even the default network fits"
+    return f"share     {row['share']} of the budget: {row['fit']} of {samples} drawn fit{using}{idle}"
+
+
+def _values(hyperparameters: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+    return [[name, " ".join(map(str, values))] for name, values in hyperparameters.items()]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edgeml import recipe_file, run_folder
 from edgeml.errors import DataError, UsageError
 from edgeml.memory import keep_freed_memory
 from edgeml.recipe import Recipe
-from edgeml.records import Event, to_json
+from edgeml.records import Event
 from edgeml.terminal import table
-
-if TYPE_CHECKING:
-    from edgeml.search.candidates import Candidate
+from edgeml.verbs import findings
 
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
@@ -101,19 +99,8 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
         with pipeline.timed(seconds, "train"):
             finalists = pipeline.train_finalists(folder, engine, candidates, on_event)
     manifest = delivery.deliver(folder, candidates, finalists, arrays, place, command, on_event, seconds)
-    text = "\n".join([_summary(manifest, place, folder.root), *_failures(folder, candidates)])
+    text = "\n".join([_summary(manifest, place, folder.root), *findings.failures(folder, candidates)])
     return text, {"bundle": str(place), "manifest": manifest, "seconds": seconds}
-
-
-def _failures(folder: run_folder.RunFolder, candidates: Sequence[Candidate]) -> list[str]:
-    """Name the trials and finalists that came to nothing, each with its reason."""
-    from edgeml import pipeline
-
-    trials = [(c.id, c.status, c.error) for c in candidates if c.status != "completed"]
-    finalists = [(name, e["status"], e["error"]) for name, e in pipeline.failed_finalists(folder).items()]
-    return [f"{status:<9}{name}: {(error or '').partition(chr(10))[0][:200]}" for name, status, error in trials] + [
-        f"{status:<9}finalist {name}: {(error or '').partition(chr(10))[0][:200]}" for name, status, error in finalists
-    ]
 
 
 def _summary(manifest: Document, place: Path, root: Path | None) -> str:
@@ -161,56 +148,7 @@ def search(recipe: Recipe, on_event: OnEvent, log: Log, *, resume: bool, overwri
                 candidates = pipeline.search(folder, arrays, engine, on_event)
     finally:
         folder.close()
-    objective = recipe.search.objective
-    best = sorted((c for c in candidates if c.status == "completed"), key=lambda c: -c.metrics[objective])
-    counts = {status: sum(c.status == status for c in candidates) for status in {c.status for c in candidates}}
-    document = {
-        "run": str(folder.root), "trials": counts, "refused": folder.ledger.of("refused")[-1]["counts"],
-        "objective": objective,
-        "best": [
-            {"id": c.id, "val_accuracy": c.metrics["val_accuracy"], objective: c.metrics[objective],
-             "cost": to_json(c.cost), "share": str(c.share), "space": c.space}
-            for c in best
-        ],
-        "failed": [
-            {"id": c.id, "status": c.status, "error": c.error} for c in candidates if c.status != "completed"
-        ],
-        "seconds": seconds["search"],
-    }  # fmt: skip
-    rows = [
-        [c.id, c.space, str(c.share), f"{c.cost.params:,}", f"{c.cost.macs:,}", f"{c.metrics[objective]:.3f}"]
-        for c in best[:10]
-    ]
-    text = table(["trial", "space", "share", "params", "MACs", objective.replace("_", " ")], rows)
-    lines = [
-        text,
-        "",
-        *_failures(folder, candidates),
-        f"run      {folder.root}",
-        f"next     edgeml export {folder.root}",
-    ]
-    return "\n".join(lines), document
-
-
-def dry_run(recipe: Recipe, on_event: OnEvent) -> tuple[str, Document]:
-    """Say what a search would meet, without writing anything."""
-    from edgeml.search import rehearsal
-
-    found = rehearsal.rehearse(recipe, on_event)
-    share = found["space"]["feasible_share"]
-    text = [
-        f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
-        f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
-        f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
-        f"time      about {found['estimated_seconds'] / 60:.1f} minutes for {recipe.search.max_trials} trials",
-        "",
-        table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),
-    ]
-    return "\n".join(text), found
-
-
-def _values(hyperparameters: Mapping[str, Sequence[Any]]) -> list[list[str]]:
-    return [[name, " ".join(map(str, values))] for name, values in hyperparameters.items()]
+    return findings.of_search(folder, candidates, seconds["search"])
 
 
 def export_run(
