@@ -1,27 +1,31 @@
 """What a runtime does with a network, as numbers that its time is linear in: features per kind of operator.
 
-Runtimes work in blocks of channels, so a width of 20 costs what 32 does; onnxruntime moves float32 tensors to a blocked
-layout and back where an operator cannot follow (its NCHWc transformer, simulated here). Which block a processor has is
-found from data, by ``fit``.
+Runtimes work in blocks of channels, so a width of 20 costs what 32 does; which block a processor has is found from data
+(``fit``). onnxruntime keeps float32 tensors in a blocked layout and changes back where an operator cannot follow: its
+NCHWc transformer is simulated here.
 
-    kind:1     operators of that kind          kind:mac   multiply-accumulates, channels padded (1e6)
-    kind:w     padded weights (1e4)            kind:in, kind:out   elements read and written (1e5)
-    kind:rows  inner loops (1e3)               reorder_*  changes of layout      graph:1   a run of the whole
+    kind:1    operators of that kind               kind:mac   multiply-accumulates, channels padded (1e6)
+    kind:w    padded weights (1e4)                 kind:in, kind:out   elements read and written (1e5)
+    kind:tiles  outputs in blocks (1e3)            kind:rows, kind:taps  inner loops (1e3), addresses (1e4)
+    activation:1, activation:out                   reorder_in, reorder_out   changes of layout
+    graph:1   a run of the whole
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edgeml.errors import TargetError
 from edgeml.operators import Operator, Shape
 
 Features = dict[str, float]
-BLOCKS = (1, 4, 8, 16, 32)  # channels, from none to two vectors of AVX-512
-ELEMENTS, WEIGHTS, MACS, ROWS = 1e5, 1e4, 1e6, 1e3
+BLOCKS = (1, 4, 8, 16, 32)  # channels: from none to two vectors of AVX-512
+KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "global_pool", "softmax")
+CONVOLUTIONS = ("conv", "depthwise")
 ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
+MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
 
 
 def features(operators: Sequence[Operator], runtime: str, precision: str, block: int) -> Features:
@@ -30,72 +34,62 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
     Raises:
         TargetError: an operator whose time is not modelled.
     """
-    unknown = [operator for operator in operators if operator.kind not in KINDS]
-    if unknown:
-        raise TargetError(f"operator '{unknown[0].name}' ({unknown[0].kind}): no latency model; {', '.join(KINDS)} have.")
+    for operator in operators:
+        if operator.kind not in KINDS:
+            raise TargetError(f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have.")
     found: Counter[str] = Counter({"graph:1": 1.0})
     shapes = {operator.name: operator.output_shape for operator in operators}
     has_layouts = (runtime, precision) == ("onnxruntime", "float32")
     ends = _blocked_ends(operators, shapes, block, found) if has_layouts else {}
     for operator in operators:
+        sources = [shapes[name] for name in operator.inputs]
         if operator.kind == "input":
             found["input:out"] += math.prod(operator.output_shape) / ELEMENTS
+        elif operator.kind in CONVOLUTIONS:
+            _convolution(found, operator, sources[0], block, ends.get(operator.name))
         else:
-            _add(found, operator, [shapes[name] for name in operator.inputs], block, ends.get(operator.name))
+            _other(found, operator, sources)
+        if operator.activation != "linear":
+            found[f"{operator.activation}:1"] += 1
+            found[f"{operator.activation}:out"] += math.prod(operator.output_shape) / ELEMENTS
     return dict(found)
 
 
-def _add(found: Counter[str], operator: Operator, sources: list[Shape], block: int, layout: int | None) -> None:
-    """Add one operator. ``layout``: None where the runtime has only one, else how many of its ends are blocked."""
-    name = kind_of(operator, sources[0], block if layout is not None else 0)
-    if layout == 0 and operator.kind in _CONVOLUTIONS:
-        name += "_nchw"
-    channels = operator.output_shape[-1]
-    out_channels = channels if layout == 0 else _up(channels, block)
-    in_channels = _up(sources[0][-1], block) if layout == 2 else sources[0][-1]
-    places, reads = math.prod(operator.output_shape[:-1]), math.prod(sources[0][:-1]) * in_channels
+def _convolution(found: Counter[str], operator: Operator, source: Shape, block: int, ends: int | None) -> None:
+    """Add one convolution; ``ends``: how many of its ends are blocked, None where there is no such layout."""
+    kernel, places, taps = operator.kernel[0], math.prod(operator.output_shape[:-1]), math.prod(operator.kernel)
+    depthwise = operator.kind == "depthwise"
+    inputs = _up(source[-1], block) if ends == 2 else source[-1]
+    outputs = operator.output_shape[-1] if ends == 0 else _up(operator.output_shape[-1], block)
+    written = outputs if ends is not None else operator.output_shape[-1]
+    weights = taps * outputs * (1 if depthwise else inputs)
+    name = _name(operator, source, block, ends)
     found[f"{name}:1"] += 1
-    found[f"{name}:in"] += (reads + sum(map(math.prod, sources[1:]))) / ELEMENTS
-    found[f"{name}:out"] += places * out_channels / ELEMENTS
-    if operator.kind in _WEIGHTS:
-        weights = _WEIGHTS[operator.kind](operator, in_channels, out_channels)
-        found[f"{name}:w"] += weights / WEIGHTS
-        found[f"{name}:mac"] += (weights if operator.kind == "dense" else places * weights) / MACS
-    if operator.kind in _CONVOLUTIONS:
-        found[f"{name}:rows"] += _rows(operator, in_channels, out_channels, block, layout) / ROWS
-    if operator.activation not in ("linear", "relu"):
-        found[f"{operator.activation}:1"] += 1
-    if operator.activation != "linear":
-        found[f"{operator.activation}:out"] += places * out_channels / ELEMENTS
+    found[f"{name}:mac"] += places * weights / MACS
+    found[f"{name}:w"] += weights / WEIGHTS
+    found[f"{name}:in"] += math.prod(source[:-1]) * inputs / ELEMENTS
+    found[f"{name}:out"] += places * written / ELEMENTS
+    found[f"{name}:tiles"] += places * outputs / block / LOOPS
+    found[f"{name}:rows"] += (operator.output_shape[0] * (outputs / block if ends is not None else 1) / LOOPS
+                              if depthwise else places * kernel / LOOPS)  # fmt: skip
+    if depthwise:
+        found[f"{name}:taps"] += places * taps / TAPS
 
 
-def kind_of(operator: Operator, source: Shape, block: int) -> str:
-    """Return the kind whose operators share coefficients: convolutions by kernel, those of few channels apart."""
-    if operator.kind == "depthwise":
-        return f"dw{operator.kernel[0]}"
-    if operator.kind != "conv":
-        return operator.kind
-    name = "pw" if operator.kernel == (1, 1) else f"conv{operator.kernel[0]}"
-    return f"{name}_few" if source[-1] < block else name
+def _name(operator: Operator, source: Shape, block: int, ends: int | None) -> str:
+    """Return the kind whose operators share coefficients: by kernel, and by what the layout lets them do."""
+    name = {"depthwise": "dw", "conv": "conv"}[operator.kind] + str(operator.kernel[0])
+    few = "_few" if ends is not None and operator.kind == "conv" and source[-1] < block else ""
+    return name + few + ("_nchw" if ends == 0 else "")
 
 
-def _rows(operator: Operator, in_channels: int, out_channels: int, block: int, layout: int | None) -> float:
-    places = math.prod(operator.output_shape[:-1])
-    if layout is None:
-        pointwise = operator.kernel == (1, 1)
-        return places * (in_channels * out_channels / block if pointwise else operator.kernel[0])
-    if operator.kind == "depthwise":
-        return operator.output_shape[0] * out_channels / block
-    return places
-
-
-_CONVOLUTIONS = ("conv", "depthwise")
-_WEIGHTS: dict[str, Callable[[Operator, int, int], int]] = {
-    "conv": lambda operator, inputs, outputs: math.prod(operator.kernel) * inputs * outputs,
-    "depthwise": lambda operator, inputs, outputs: math.prod(operator.kernel) * outputs,
-    "dense": lambda operator, inputs, outputs: operator.weights,
-}
-KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "global_pool", "softmax")
+def _other(found: Counter[str], operator: Operator, sources: Sequence[Shape]) -> None:
+    found[f"{operator.kind}:1"] += 1
+    if operator.kind == "dense":
+        found["dense:w"] += operator.weights / WEIGHTS
+        return
+    found[f"{operator.kind}:in"] += sum(map(math.prod, sources)) / ELEMENTS
+    found[f"{operator.kind}:out"] += math.prod(operator.output_shape) / ELEMENTS
 
 
 def _up(channels: int, block: int) -> int:
@@ -105,7 +99,7 @@ def _up(channels: int, block: int) -> int:
 def _blocked_ends(
     operators: Sequence[Operator], shapes: dict[str, Shape], block: int, found: Counter[str]
 ) -> dict[str, int]:
-    """Return how many ends of each operator are blocked (0, 1: the output, 2: both); count the reorderings."""
+    """Return how many ends of each operator are blocked (0, 1: the output, 2: both); count the changes of layout."""
     ends: dict[str, int] = {}
     held: dict[str, set[bool]] = {}  # a tensor's layouts: is it blocked?
     for operator in operators:
