@@ -36,7 +36,9 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
     """
     for operator in operators:
         if operator.kind not in KINDS:
-            raise TargetError(f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have.")
+            raise TargetError(
+                f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have."
+            )
     found: Counter[str] = Counter({"graph:1": 1.0})
     shapes = {operator.name: operator.output_shape for operator in operators}
     has_layouts = (runtime, precision) == ("onnxruntime", "float32")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Profile:
 
     ``range``: the least and most that was measured of each feature. ``key``: what must be the same for the profile to
     hold (processor, instruction sets, runtime version, threads, space, input shape). ``error``: p5, p50, p95 of
-    predicted / measured. ``networks``: how many it was fitted on.
+    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others, p50
+    and p90.
     """
 
     name: str
@@ -52,8 +53,8 @@ class Profile:
     range: Mapping[str, Sequence[float]]
     error: Mapping[str, float]
     networks: int
-    held_out: Mapping[str, float]
     key: Mapping[str, Any]
+    held_out: Mapping[str, float] = field(default_factory=dict)
 
     def predict(self, operators: Sequence[Operator]) -> Prediction:
         """Predict the quiet latency of a network's folded operators.
@@ -99,7 +100,9 @@ def read(path: Path) -> Profile:
     try:
         return Profile(**tomllib.loads(path.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
-        raise DataError(f"{path}: no device profile ({error}). Make it again with `edgeml devices calibrate`.") from error
+        raise DataError(
+            f"{path}: no device profile ({error}). Make it again with `edgeml devices calibrate`."
+        ) from error
 
 
 def write(profile: Profile, path: Path) -> None:
@@ -110,4 +113,3 @@ def write(profile: Profile, path: Path) -> None:
     beside = path.with_name(f"{path.name}.partial")
     beside.write_text(tomli_w.dumps(asdict(profile)), "utf-8")
     beside.replace(path)
-

@@ -20,10 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeml.records import Cost
-from edgeml.search.oracles._refusing import Accepts, CallAgain, defaults
+from edgeml.search.oracles._refusing import Accepts, CallAgain, active, defaults
 from edgeml.search.oracles._saving import Atomic, write_json
 
-__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "defaults", "restricted", "write_json"]
+__all__ = ["NAMES", "OBJECTIVES", "Accepts", "active", "create", "defaults", "restricted", "write_json"]
 NAMES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 OBJECTIVES = ("val_accuracy", "macs")  # where several are possible
 UNLIMITED = 10**9  # KerasTuner aborts after so many failures in a row; the runner judges failures itself
