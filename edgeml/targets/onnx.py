@@ -1,8 +1,9 @@
 """ONNX files: float32 from the Keras graph, int8 from the int8 TFLite file, so that both hold the same integers.
 
 float32: tf2onnx ``from_function``, dynamic batch, then cleaned. int8: tf2onnx ``from_tflite`` on the target ``tflite``,
-clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones), weights too (exact
-on every CPU); raw values enter as uint8, real numbers leave. Input scale and zero point stand in the file's metadata.
+clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones),
+weights too (exact on every CPU); raw values enter as uint8, real numbers leave. Input scale and zero point stand in the
+file's metadata.
 """
 
 from __future__ import annotations
