@@ -38,8 +38,7 @@ class Profile:
 
     ``range``: the least and most that was measured of each feature. ``key``: what must be the same for the profile to
     hold (processor, instruction sets, runtime version, threads, space, input shape). ``error``: p5, p50, p95 of
-    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others, p50
-    and p90.
+    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others.
     """
 
     name: str

@@ -57,9 +57,7 @@ class Space:
     def drawn(self, count: int, seed: int) -> list[dict[str, Any]]:
         """Return the values of ``count`` random networks, in budget or not."""
         entries, found = self.hyperparameters().space, list[dict[str, Any]]()
-        state = (
-            seed + 1
-        ) << 32  # KerasTuner samples by one number: the streams of near seeds would run into each other
+        state = (seed + 1) << 32  # KerasTuner samples by one number: streams of near seeds would meet
         for _ in range(count):
             values: dict[str, Any] = {}
             for entry in oracles.active(entries, values):
