@@ -12,9 +12,10 @@ floor below which no difference is claimed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,7 @@ class Comparison:
 
 
 Blocks = list[NDArray[np.float64]]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def measure(
@@ -77,7 +79,7 @@ def measure(
             load_ms.setdefault(name, 1e3 * (time.perf_counter() - start))
             runtimes[name] = loaded.runtime
             calls[name, twin] = loaded.single(inputs)
-    blocks = _interleaved(calls, rounds)
+    blocks = interleaved(calls, rounds)
     records = []
     for name in files:
         own, twin_blocks = blocks[name, 0], blocks[name, 1]
@@ -116,10 +118,11 @@ def quiet_ms(blocks: Blocks) -> float:
     return float(np.percentile([block.min() for block in blocks], QUIET_PERCENTILE))
 
 
-def _interleaved(calls: Mapping[tuple[str, int], Callable[[], None]], rounds: int) -> dict[tuple[str, int], Blocks]:
+def interleaved(calls: Mapping[Key, Callable[[], None]], rounds: int) -> dict[Key, Blocks]:
+    """Return the blocks of every call, visited round-robin in an order shuffled every round."""
     rng = np.random.default_rng(0)
     runs = {key: _block_runs(call) for key, call in calls.items()}
-    blocks: dict[tuple[str, int], Blocks] = {key: [] for key in calls}
+    blocks: dict[Key, Blocks] = {key: [] for key in calls}
     keys = list(calls)
     for _ in range(rounds):
         for index in rng.permutation(len(keys)):

@@ -183,7 +183,7 @@ def layers_of(module, space, values):
 
     hp = keras_tuner.HyperParameters()
     hp.values = dict(values)
-    return [(layer.kind, layer.shape, layer.options) for layer in module.network(hp, *space._arguments).layers]
+    return [(layer.kind, layer.shape, layer.options) for layer in module.network(hp, *space.arguments).layers]
 
 
 @pytest.mark.parametrize("name", NAMES)

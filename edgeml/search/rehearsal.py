@@ -71,7 +71,7 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
         hp = networks.hyperparameters()
         defaults = [(judge.cost(values), values) for values in oracles.defaults(hp.space)]
         default = min(defaults, key=lambda network: network[0].macs)
-        drawn = [(judge.cost(values), values) for values in _drawn(networks, recipe.search.seed)]
+        drawn = [(judge.cost(values), values) for values in networks.drawn(DRAWS, recipe.search.seed)]
         asked = judge.shares
         judge.keep_shares_for(values for _, values in defaults)
         shares = {share: _fitting(recipe, share, drawn) for share in asked}
@@ -178,22 +178,6 @@ def _most_networks(space: Space) -> float:
     """Return how many different networks there can be, the budget aside."""
     is_continuous = any(type(entry).__name__ == "Float" for entry in space.hyperparameters().space)
     return math.inf if is_continuous else _size(space)
-
-
-def _drawn(space: Space, seed: int) -> list[dict[str, Any]]:
-    import keras_tuner
-
-    entries, found = space.hyperparameters().space, []
-    state = seed + 1
-    for _ in range(DRAWS):
-        hp = keras_tuner.HyperParameters()
-        for entry in entries:
-            hp.merge([entry])
-            if hp.is_active(entry):
-                hp.values[entry.name] = entry.random_sample(state)
-                state += 1
-        found.append(hp.values)
-    return found
 
 
 def _size(space: Space) -> float:

@@ -12,7 +12,7 @@ from edgeml.operators import Operator, Shape
 from edgeml.recipe import Recipe
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
-from edgeml.search import narrowing
+from edgeml.search import narrowing, oracles
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.given import Given
 
@@ -26,9 +26,9 @@ class Space:
     def __init__(
         self, names: Sequence[str], input_shape: Shape, num_classes: int, scaling: Scaling, only: Sequence[str] = ()
     ) -> None:
-        self.names, self._only = tuple(names), tuple(only)
+        self.names, self.only = tuple(names), tuple(only)
         self._modules = {name: plugins.get("search_spaces", name) for name in names}
-        self._arguments = (input_shape, num_classes)
+        self.arguments = (input_shape, num_classes)
         self._scaling = scaling
 
     def hyperparameters(self) -> Any:
@@ -41,18 +41,30 @@ class Space:
 
         hp = keras_tuner.HyperParameters()
         if len(self.names) == 1:
-            self._modules[self.names[0]].operators(hp, *self._arguments)
+            self._modules[self.names[0]].operators(hp, *self.arguments)
         else:
             hp.Choice(CHOICE, list(self.names))
             for name in self.names:
                 hp.values[CHOICE] = name  # entries of an inactive scope would register without their own conditions
                 self._scoped(hp, name, "operators")
-        narrowing.narrow(hp, self._only)
+        narrowing.narrow(hp, self.only)
         hp.values = {}
         for entry in hp.space:
             if hp.is_active(entry):
                 hp.values[entry.name] = entry.default
         return hp
+
+    def drawn(self, count: int, seed: int) -> list[dict[str, Any]]:
+        """Return the values of ``count`` random networks, in budget or not."""
+        entries, found = self.hyperparameters().space, list[dict[str, Any]]()
+        state = (seed + 1) << 32  # KerasTuner samples by one number: streams of near seeds would meet
+        for _ in range(count):
+            values: dict[str, Any] = {}
+            for entry in oracles.active(entries, values):
+                values[entry.name] = entry.random_sample(state)
+                state += 1
+            found.append(values)
+        return found
 
     def name_of(self, values: Mapping[str, Any]) -> str:
         """Return the space that these values belong to."""
@@ -80,12 +92,12 @@ class Space:
 
     def _call(self, function: str, hp: Any) -> Any:
         if len(self.names) == 1:
-            return getattr(self._modules[self.names[0]], function)(hp, *self._arguments)
+            return getattr(self._modules[self.names[0]], function)(hp, *self.arguments)
         return self._scoped(hp, hp.Choice(CHOICE, list(self.names)), function)
 
     def _scoped(self, hp: Any, name: str, function: str) -> Any:
         with hp.conditional_scope(CHOICE, [name]), hp.name_scope(name):
-            return getattr(self._modules[name], function)(hp, *self._arguments)
+            return getattr(self._modules[name], function)(hp, *self.arguments)
 
 
 def of_run(run: RunFiles, arrays: Mapping[str, Arrays]) -> Space:

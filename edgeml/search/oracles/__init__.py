@@ -22,10 +22,20 @@ from typing import Any
 import numpy as np
 
 from edgeml.records import Cost
-from edgeml.search.oracles._refusing import Accepts, CallAgain, defaults
+from edgeml.search.oracles._refusing import Accepts, CallAgain, active, defaults
 from edgeml.search.oracles._saving import Atomic, write_json
 
-__all__ = ["NAMES", "OBJECTIVES", "Accepts", "create", "defaults", "restricted", "seed_with_zero", "write_json"]
+__all__ = [
+    "NAMES",
+    "OBJECTIVES",
+    "Accepts",
+    "active",
+    "create",
+    "defaults",
+    "restricted",
+    "seed_with_zero",
+    "write_json",
+]
 NAMES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 OBJECTIVES = ("val_accuracy", "macs")  # where several are possible
 UNLIMITED = 10**9  # KerasTuner aborts after so many failures in a row; the runner judges failures itself

@@ -1,0 +1,125 @@
+"""What a runtime does with a network, as numbers that its time is linear in: features per kind of operator.
+
+Runtimes work in blocks of channels, so a width of 20 costs what 32 does; which block a processor has is found from data
+(``fit``). onnxruntime keeps float32 tensors in a blocked layout and changes back where an operator cannot follow: its
+NCHWc transformer is simulated here.
+
+    kind:1    operators of that kind               kind:mac   multiply-accumulates, channels padded (1e6)
+    kind:w    padded weights (1e4)                 kind:in, kind:out   elements read and written (1e5)
+    kind:tiles  outputs in blocks (1e3)            kind:rows, kind:taps  inner loops (1e3), addresses (1e4)
+    activation:1, activation:out                   reorder_in, reorder_out   changes of layout
+    graph:1   a run of the whole
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from edgeml.errors import TargetError
+from edgeml.operators import Operator, Shape
+
+Features = dict[str, float]
+Counts = defaultdict[str, float]
+BLOCKS = (1, 4, 8, 16, 32)  # channels: from none to two vectors of AVX-512
+KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "global_pool", "softmax")
+CONVOLUTIONS = ("conv", "depthwise")
+ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
+MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
+
+
+def features(operators: Sequence[Operator], runtime: str, precision: str, block: int) -> Features:
+    """Return the features of a network's folded operators.
+
+    Raises:
+        TargetError: an operator whose time is not modelled.
+    """
+    for operator in operators:
+        if operator.kind not in KINDS:
+            raise TargetError(
+                f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have."
+            )
+    found: Counts = defaultdict(float, {"graph:1": 1.0})
+    shapes = {operator.name: operator.output_shape for operator in operators}
+    has_layouts = (runtime, precision) == ("onnxruntime", "float32")
+    ends = _blocked_ends(operators, shapes, block, found) if has_layouts else {}
+    for operator in operators:
+        sources = [shapes[name] for name in operator.inputs]
+        if operator.kind == "input":
+            found["input:out"] += math.prod(operator.output_shape) / ELEMENTS
+        elif operator.kind in CONVOLUTIONS:
+            _convolution(found, operator, sources[0], block, ends.get(operator.name))
+        else:
+            _other(found, operator, sources)
+        if operator.activation != "linear":
+            found[f"{operator.activation}:1"] += 1
+            found[f"{operator.activation}:out"] += math.prod(operator.output_shape) / ELEMENTS
+    return dict(found)
+
+
+def _convolution(found: Counts, operator: Operator, source: Shape, block: int, ends: int | None) -> None:
+    """Add one convolution; ``ends``: how many of its ends are blocked, None where there is no such layout."""
+    kernel, places, taps = operator.kernel[0], math.prod(operator.output_shape[:-1]), math.prod(operator.kernel)
+    depthwise = operator.kind == "depthwise"
+    inputs = _up(source[-1], block) if ends == 2 else source[-1]
+    outputs = operator.output_shape[-1] if ends == 0 else _up(operator.output_shape[-1], block)
+    written = outputs if ends is not None else operator.output_shape[-1]
+    weights = taps * outputs * (1 if depthwise else inputs)
+    name = _name(operator, source, block, ends)
+    found[f"{name}:1"] += 1
+    found[f"{name}:mac"] += places * weights / MACS
+    found[f"{name}:w"] += weights / WEIGHTS
+    found[f"{name}:in"] += math.prod(source[:-1]) * inputs / ELEMENTS
+    found[f"{name}:out"] += places * written / ELEMENTS
+    found[f"{name}:tiles"] += places * outputs / block / LOOPS
+    found[f"{name}:rows"] += (operator.output_shape[0] * (outputs / block if ends is not None else 1) / LOOPS
+                              if depthwise else places * kernel / LOOPS)  # fmt: skip
+    if depthwise:
+        found[f"{name}:taps"] += places * taps / TAPS
+
+
+def _name(operator: Operator, source: Shape, block: int, ends: int | None) -> str:
+    """Return the kind whose operators share coefficients: by kernel, and by what the layout lets them do."""
+    name = {"depthwise": "dw", "conv": "conv"}[operator.kind] + str(operator.kernel[0])
+    few = "_few" if ends is not None and operator.kind == "conv" and source[-1] < block else ""
+    return name + few + ("_nchw" if ends == 0 else "")
+
+
+def _other(found: Counts, operator: Operator, sources: Sequence[Shape]) -> None:
+    found[f"{operator.kind}:1"] += 1
+    if operator.kind == "dense":
+        found["dense:w"] += operator.weights / WEIGHTS
+        return
+    found[f"{operator.kind}:in"] += sum(map(math.prod, sources)) / ELEMENTS
+    found[f"{operator.kind}:out"] += math.prod(operator.output_shape) / ELEMENTS
+
+
+def _up(channels: int, block: int) -> int:
+    return -(-channels // block) * block
+
+
+def _blocked_ends(operators: Sequence[Operator], shapes: dict[str, Shape], block: int, found: Counts) -> dict[str, int]:
+    """Return how many ends of each operator are blocked (0, 1: the output, 2: both); count the changes of layout."""
+    ends: dict[str, int] = {}
+    held: dict[str, set[bool]] = {}  # a tensor's layouts: is it blocked?
+    for operator in operators:
+        ends[operator.name] = count = _ends(operator, [shapes[name][-1] for name in operator.inputs], held, block)
+        for name in operator.inputs:
+            if (count == 2) not in held[name]:
+                held[name].add(count == 2)
+                reorder = "reorder_in" if count == 2 else "reorder_out"
+                found[f"{reorder}:1"] += 1
+                found[f"{reorder}:in"] += math.prod(shapes[name]) / ELEMENTS
+        held[operator.name] = {count > 0}
+    return ends
+
+
+def _ends(operator: Operator, channels: list[int], held: dict[str, set[bool]], block: int) -> int:
+    if operator.kind == "conv" and channels[0] < block:
+        return 1
+    if operator.kind in ("conv", "depthwise", "global_pool", "max_pool"):
+        return 2 if channels[0] % ALIGNMENT == 0 else 0
+    if operator.kind == "add":
+        return 2 if all(True in held[name] for name in operator.inputs) else 0
+    return 0
