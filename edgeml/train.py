@@ -79,7 +79,8 @@ def fit(
 
     keep_freed_memory()
     keras.utils.set_random_seed(seed)
-    _make_variables(model, num_classes)
+    one = np.full((1, num_classes), 1.0 / num_classes, "float32")
+    make_variables(model, one, one)
     batches = _batches(train, batch_size, seed, num_classes, augment, class_weights)
     history: list[Metrics] = []
 
@@ -157,15 +158,14 @@ def steps(samples: int, batch_size: int, epochs: int) -> int:
     return math.ceil(samples / batch_size) * epochs
 
 
-def _make_variables(model: Any, num_classes: int) -> None:
-    """Make the variables of optimizer and metrics now.
+def make_variables(model: Any, targets: NDArray[Any], predictions: NDArray[Any]) -> None:
+    """Make the variables of optimizer and metrics now, by a sample of what the model will be told and will say.
 
     Else TensorFlow (2.21, Keras 3.15) finds them in the first step, and traces the whole step a second time.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    one = np.full((1, num_classes), 1.0 / num_classes, "float32")
-    model.compute_metrics(None, one, one)
+    model.compute_metrics(None, targets, predictions)
     model.reset_metrics()
 
 

@@ -380,3 +380,30 @@ def test_a_search_that_finds_nothing_for_long_gives_a_sign(tmp_path, monkeypatch
 def test_a_cost_that_nobody_counts_is_refused_at_once(tmp_path):
     with pytest.raises(UsageError, match=r"minimised: got 'mac'; .*Did you mean 'macs'"):
         edgeml.tuners.NSGA2(build, objective="val_accuracy", directory=tmp_path, minimised=("mac",))
+
+
+def test_the_first_step_is_traced_once(tmp_path):
+    calls = []
+
+    class Counted(L.Layer):
+        def call(self, x, training=None):
+            calls.extend([1] if training else [])
+            return x
+
+    def counted(hp):
+        hp.Int("width", 4, 8)
+        inputs = keras.Input((6, 6, 1))
+        model = keras.Model(inputs, L.Dense(3, "softmax")(L.Flatten()(Counted()(inputs))))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+        return model
+
+    found = {}
+    ours = edgeml.budgeted(kt.RandomSearch, edgeml.Budget(params=10_000))
+    for name, tuner_class in (("KerasTuner", kt.RandomSearch), ("ours", ours)):
+        tuner = tuner_class(
+            counted, objective="val_accuracy", directory=tmp_path / name, project_name="p", seed=1, max_trials=1
+        )
+        calls.clear()
+        search(tuner)
+        found[name] = len(calls)
+    assert found == {"KerasTuner": 2, "ours": 1}

@@ -10,6 +10,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from edgeml import train
 from edgeml.errors import BudgetError, EdgemlError, TargetError, UsageError
 from edgeml.operators import Operator
 from edgeml.records import Budget
@@ -46,6 +49,7 @@ class _Budgeted:
     hypermodel: Any
     oracle: Any
     input_shape: tuple[int | None, ...] | None = None  # of a batch, as the data of ``search`` say
+    first_target: Any = None  # (1, …), where the targets are an array
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,7 +95,16 @@ class _Budgeted:
     def search(self, *args: Any, **kwargs: Any) -> Any:
         """Search as KerasTuner does; a network without an input of its own is built for that of the data."""
         self.input_shape = _input_shape(args[0] if args else kwargs.get("x"))
+        targets = args[1] if len(args) > 1 else kwargs.get("y")
+        self.first_target = targets[:1] if isinstance(targets, np.ndarray) else None
         return super().search(*args, **kwargs)  # type: ignore[misc]
+
+    def _try_build(self, hp: Any) -> Any:
+        """Build as KerasTuner does, and make at once the variables that would make the first step be traced twice."""
+        model = super()._try_build(hp)  # type: ignore[misc]
+        if self.first_target is not None and model.optimizer is not None and _has_one_output(model):
+            train.make_variables(model, self.first_target, np.ones((1, *model.output_shape[1:]), "float32"))
+        return model
 
     def on_search_end(self) -> None:
         """Say why there are no trials, or fewer than asked for."""
@@ -137,6 +150,10 @@ def operators_of(tuner: Any, values: Mapping[str, Any], budget: Budget) -> Any:
         if not model.built or budget != Budget(params=budget.params) or budget.params is None:
             raise
         return (Operator("network", "whole", (), (), weights=model.count_params()),)
+
+
+def _has_one_output(model: Any) -> bool:
+    return bool(model.built) and len(getattr(model, "outputs", None) or ()) == 1 and None not in model.output_shape[1:]
 
 
 def _input_shape(x: Any) -> tuple[int | None, ...] | None:
