@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import edgeml
 from edgeml.errors import IntegrityError, UsageError
+from edgeml.machine import processor
 from edgeml.records import to_json
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -169,20 +170,7 @@ def provenance() -> dict[str, Any]:
         "edgeml": version("edgeml-export"),
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "versions": {name: version(name) for name in PACKAGES},
-        "machine": machine(),
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Return the processor's name, its vector extensions and the number of cores."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    wanted = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
-    flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    return {
-        "cpu": facts.get("model name", "unknown"),
-        "flags": [f for f in wanted if f in flags],
-        "cores": os.cpu_count(),
+        "machine": processor(),
     }
 
 

@@ -1,15 +1,18 @@
 """Calibration of this machine: random networks of one's own search space, timed, and a latency model fitted to them.
 
-space ─► 50 + 10 networks ─► files (random weights) ─► quiet latency, interleaved ─► fit on 50 ─► judged by the 10
+networks ─► 50 + 10, by MACs ─► files (random weights) ─► quiet latency, interleaved ─► fit on 50 ─► judged by the 10
 
 A profile that errs by more than ``WORST_P90`` on the ten networks that it has not seen is refused. It holds for one
-processor, runtime version, number of threads, space and input shape, which its key names.
+processor, runtime version, number of threads, space, input shape and budget, which its key names.
 """
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,102 +20,207 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, costs, exporting, plugins, timing
-from edgeml.devices import profile
+from edgeml import costs, exporting, plugins, timing
+from edgeml.devices import catalogue, profile
+from edgeml.devices.features import BLOCKS, features
 from edgeml.devices.fit import fit
 from edgeml.devices.profile import Profile
 from edgeml.devices.stand_in import INPUT, StandIn
-from edgeml.errors import BudgetError, GateError
+from edgeml.errors import BudgetError, GateError, NotMeasuredError
+from edgeml.machine import processor
 from edgeml.operators import Operator
-from edgeml.records import Budget, Event
+from edgeml.records import Budget, Event, Limit
 from edgeml.runtimes import open_model
 from edgeml.search.space import Space
 
 NETWORKS, HELD_OUT = 50, 10
+LEAST_NETWORKS = 30  # to fit on, where a slow machine does not export more in time
 DRAWS = 40  # per network that is wanted; the feasible ones are thinned out evenly, by MACs
+SELDOM = 3  # networks that show each feature of the space, at least
 ROUNDS = 20
 WORST_P90 = 0.10
+SECONDS, SECONDS_ONNX_INT8 = 60.0, 180.0  # of a calibration; ONNX int8 files are made from TFLite int8 files
+EXPORT_SHARE = 0.8  # of them; the rest is for timing
+MACS_PER_MS = 5e7  # more than one core does: what needs longer than the limit even so is not measured
 CALIBRATION_SAMPLES = 8  # random pixels: what an int8 file holds does not change how fast it is
 TARGETS = {"onnxruntime": "onnx", "litert": "tflite"}
 OnEvent = Callable[[Event], None]
 Network = tuple[Operator, ...]
 
 
-def calibrate(
-    space: Space, budget: Budget, runtime: str, precision: str, on_event: OnEvent, *, threads: int = 1, seed: int = 0
+def of_space(
+    space: Space, budget: Budget, limit: Limit, threads: int, on_event: OnEvent, *, again: bool = False
 ) -> Profile:
-    """Measure networks of ``space`` on this machine and fit a profile.
+    """Return the profile of this machine for a recipe's search space, from the cache or measured now.
+
+    Raises: see ``calibrate``.
+    """
+    about = key(space, budget, limit, threads)
+    path = catalogue.of_host(limit.runtime, limit.precision, about)
+    if path.exists() and not again:
+        found = profile.read(path)
+        catalogue.check_is_here(found, about)
+        return found
+    drawn = (space.operators(values) for values in space.drawn(DRAWS * (NETWORKS + HELD_OUT), 0))
+    made = calibrate(drawn, budget, limit.runtime, limit.precision, on_event, about=about, threads=threads)
+    profile.write(made, path)
+    return made
+
+
+def cached(space: Space, budget: Budget, limit: Limit, threads: int) -> Profile | None:
+    """Return the profile of this machine that a search would use, None where it would have to be measured."""
+    path = catalogue.of_host(limit.runtime, limit.precision, key(space, budget, limit, threads))
+    return profile.read(path) if path.exists() else None
+
+
+def calibrate(
+    networks: Iterable[Network],
+    budget: Budget,
+    runtime: str,
+    precision: str,
+    on_event: OnEvent,
+    *,
+    about: dict[str, Any],
+    threads: int = 1,
+    seed: int = 0,
+) -> Profile:
+    """Measure some of ``networks`` on this machine and fit a profile, whose key is ``about``.
 
     Raises:
-        BudgetError: fewer than ``NETWORKS + HELD_OUT`` networks of the space are within the budget's counts.
+        BudgetError: fewer than ``NETWORKS + HELD_OUT`` networks are within the budget's counts.
         GateError: the profile errs by more than a tenth on one in ten networks that it has not seen.
+        UsageError: TensorFlow, which writes the files, is not installed.
     """
-    drawn = draw(space, budget, NETWORKS + HELD_OUT, seed)
-    ms = measure(drawn, runtime, precision, on_event, threads=threads)
-    order = np.random.default_rng(seed).permutation(len(drawn))
-    fitted, held = order[HELD_OUT:], order[:HELD_OUT]
-    found = fit([drawn[i] for i in fitted], ms[fitted], runtime, precision)
+    started = time.monotonic()
+    exporting.check_request([TARGETS[runtime]], [precision], calibrated=True)
+    drawn = draw(networks, budget, NETWORKS + HELD_OUT, runtime, precision, seed)
+    drawn, ms = measure(drawn, runtime, precision, on_event, threads=threads)
+    held, fitted = drawn[:HELD_OUT], drawn[HELD_OUT:]
+    on_event(Event("calibrate", f"{runtime} {precision}: fitting"))
     made = profile.of_fit(
-        found, name="host", description=bundle.machine()["cpu"], runtime=runtime, runtime_version=version(runtime),
-        precision=precision, source=f"edgeml devices calibrate: {NETWORKS} random networks, {ROUNDS} rounds",
-        key=key(space, runtime, threads),
+        fit(fitted, ms[HELD_OUT:], runtime, precision), name=catalogue.HOST, description=processor()["cpu"],
+        runtime=runtime, runtime_version=version(runtime), precision=precision, key=about,
+        source=f"calibrated on {len(fitted)} random networks, {ROUNDS} rounds, in"
+        f" {time.monotonic() - started:.0f} seconds",
     )  # fmt: skip
-    errors = [abs(made.predict(drawn[i]).ms / ms[i] - 1) for i in held]
+    predicted = np.array([made.predict(operators).ms for operators in held])
+    errors = np.abs(predicted / ms[:HELD_OUT] - 1)
     p50, p90 = np.percentile(errors, [50, 90]).tolist()
     if p90 > WORST_P90:
         raise GateError(
             f"devices calibrate {runtime} {precision}: on {HELD_OUT} networks that it has not seen the model errs by"
             f" {p90:.1%} (90th percentile), {WORST_P90:.0%} are allowed. Stop other programs and calibrate again."
         )
-    return replace(made, held_out={"p50": p50, "p90": p90, "networks": HELD_OUT})
+    found = {"p50": p50, "p90": p90, "networks": HELD_OUT}
+    return replace(
+        made, held_out=found, held_out_predicted_ms=predicted.tolist(), held_out_measured_ms=ms[:HELD_OUT].tolist()
+    )
 
 
-def draw(space: Space, budget: Budget, count: int, seed: int) -> list[Network]:
-    """Return ``count`` networks within the budget's counts, evenly spaced by MACs among many random ones."""
-    judge = replace(budget, latency=())
+def draw(
+    networks: Iterable[Network], budget: Budget, count: int, runtime: str, precision: str, seed: int = 0
+) -> list[Network]:
+    """Return about ``count`` networks within the budget's counts, in random order, evenly spaced by MACs.
+
+    Those that show a feature which few have are added: what was never measured cannot be predicted.
+    """
+    judge, most = replace(budget, latency=()), _most_macs(budget)
     found: dict[Network, int] = {}
-    for values in space.drawn(DRAWS * count, seed):
-        operators = space.operators(values)
-        cost = costs.cost(operators)
-        if not judge.violations(cost):
+    for operators in networks:
+        cost = costs.cost(operators, keys=judge.keys)
+        if cost.macs <= most and not judge.violations(costs.charged(cost)):
             found[operators] = cost.macs
     if len(found) < count:
         raise BudgetError(
-            f"devices calibrate: {len(found)} of {DRAWS * count:,} networks drawn are within the budget; {count} are"
+            f"devices calibrate: {len(found)} different networks of those drawn are within the budget; {count} are"
             " needed. Raise the budget, or take a larger space."
         )
     ranked = sorted(found, key=lambda operators: found[operators])
-    return [ranked[i] for i in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
+    chosen = [ranked[i] for i in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
+    chosen += _showing_what_is_rare(ranked, chosen, runtime, precision)
+    return [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
+
+
+def _most_macs(budget: Budget) -> float:
+    return min((limit.max_ms * MACS_PER_MS for limit in budget.latency), default=np.inf)
+
+
+def _showing_what_is_rare(
+    ranked: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str
+) -> list[Network]:
+    shown = {operators: _shown(operators, runtime, precision) for operators in ranked}
+    counts = Counter(itertools.chain.from_iterable(shown[operators] for operators in chosen))
+    left, found = [operators for operators in ranked if operators not in set(chosen)], list[Network]()
+    for name in sorted(set().union(*shown.values())):
+        having = [operators for operators in left if name in shown[operators] and operators not in found]
+        for operators in having[: max(0, SELDOM - counts[name])]:
+            found.append(operators)
+            counts.update(shown[operators])
+    return found
+
+
+def _shown(operators: Network, runtime: str, precision: str) -> frozenset[str]:
+    """Return the features of a network, whatever the block of channels will turn out to be."""
+    try:
+        return frozenset().union(*(features(operators, runtime, precision, block) for block in BLOCKS))
+    except NotMeasuredError:
+        return frozenset()
 
 
 def measure(
     networks: Sequence[Network], runtime: str, precision: str, on_event: OnEvent, *, threads: int = 1
-) -> NDArray[np.float64]:
-    """Return the quiet latency (N,) in ms of each network, with random weights, on this machine."""
-    rng = np.random.default_rng(0)
-    samples = {INPUT: rng.uniform(0, 1, (CALIBRATION_SAMPLES, *networks[0][0].output_shape)).astype("float32")}
+) -> tuple[list[Network], NDArray[np.float64]]:
+    """Return the networks that could be exported in time, and their quiet latency (N,) in ms on this machine.
+
+    Weights are random. A network that the target refuses is left out.
+    """
+    deadline = time.monotonic() + EXPORT_SHARE * seconds(runtime, precision)
+    done: list[Network] = []
     with tempfile.TemporaryDirectory() as place:
         calls = {}
         for number, operators in enumerate(networks):
+            if time.monotonic() > deadline and len(done) >= LEAST_NETWORKS + HELD_OUT:
+                break
             on_event(Event("calibrate", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
-            folder = Path(place) / str(number)
-            folder.mkdir()
-            target = TARGETS[runtime]
-            file = exporting.write(StandIn(operators), folder, [target], [precision], samples, _silent)[0]
-            calls[number, 0] = open_model(file.path, threads).single(samples)
-        on_event(Event("calibrate", f"{runtime} {precision}: timing {len(networks)} networks in {ROUNDS} rounds"))
-        blocks = timing.interleaved(calls, ROUNDS)
-    return np.array([timing.quiet_ms(blocks[number, 0]) for number in range(len(networks))])
+            path = exported(operators, Path(place) / str(number), runtime, precision)
+            calls[number] = open_model(path, threads).single(_samples(operators))
+            done.append(operators)
+        on_event(Event("calibrate", f"{runtime} {precision}: timing {len(done)} networks in {ROUNDS} rounds"))
+        ms = timing.quiet_together(timing.interleaved(calls, ROUNDS))
+    return done, np.array(list(ms.values()))
 
 
-def key(space: Space, runtime: str, threads: int) -> dict[str, Any]:
+def exported(operators: Network, folder: Path, runtime: str, precision: str) -> Path:
+    """Write the file of a network with random weights into a new folder; return its path."""
+    folder.mkdir(parents=True)
+    samples = _samples(operators)
+    return exporting.write(StandIn(operators), folder, [TARGETS[runtime]], [precision], samples, _silent)[0].path
+
+
+def _samples(operators: Network) -> dict[str, NDArray[np.float32]]:
+    shape = CALIBRATION_SAMPLES, *operators[0].output_shape
+    return {INPUT: np.random.default_rng(0).uniform(0, 1, shape).astype("float32")}
+
+
+def seconds(runtime: str, precision: str) -> float:
+    """Return how long a calibration may take."""
+    return SECONDS_ONNX_INT8 if (runtime, precision) == ("onnxruntime", "int8") else SECONDS
+
+
+def key(space: Space, budget: Budget, limit: Limit, threads: int) -> dict[str, Any]:
     """Return what must be the same for a profile of this machine to hold."""
-    about = bundle.machine()
     shape, classes = space.arguments
+    within = {name: getattr(budget, name) for name in budget.keys}
     return {
-        "cpu": about["cpu"], "flags": about["flags"], "runtime_version": version(runtime), "threads": threads,
-        "space": sorted(space.names), "only": sorted(space.only), "input_shape": list(shape), "classes": classes,
+        **of_machine(limit.runtime, threads), "space": sorted(space.names), "only": sorted(space.only),
+        "input_shape": list(shape), "classes": classes, "within": within,
     }  # fmt: skip
+
+
+def of_machine(runtime: str, threads: int) -> dict[str, Any]:
+    """Return the part of a key that is about this machine."""
+    about = processor()
+    return {"cpu": about["cpu"], "flags": about["flags"], "runtime_version": version(runtime), "threads": threads}
 
 
 def version(runtime: str) -> str:

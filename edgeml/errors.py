@@ -10,6 +10,7 @@
     ├── IntegrityError     8   changed file, refused for safety
     ├── TrialsError        9   more than a third of the trials failed
     ├── TargetError       10   a target cannot take this network
+    │   └── NotMeasuredError   a device profile has not measured an operator of it
     └── Interrupted       75   stopped on request; can be resumed
 
 Every message is one line: ``<where>: <found>; <allowed>. <what to do>``.
@@ -81,6 +82,10 @@ class TargetError(EdgemlError):
     """An export target cannot take this network."""
 
     exit_code = 10
+
+
+class NotMeasuredError(TargetError):
+    """A device profile has not measured an operator of this network."""
 
 
 class Interrupted(EdgemlError):  # noqa: N818  (not a failure: the run can be resumed)

@@ -36,8 +36,11 @@ BUDGET_RULES: Mapping[Any, Mapping[str, Mapping[str, Any]]] = {  # these records
         "latency": {"doc": "limits on the latency of one sample"},
     },
     Limit: {
-        "device": {"doc": "where it is measured", "choices": ("host",)},
-        "runtime": {"doc": "what runs the file", "choices": ("onnxruntime", "litert")},
+        "device": {
+            "doc": "host, or a device that `edgeml devices` lists",
+            "pattern": r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
+        },
+        "runtime": {"doc": "what runs the file", "choices": ("onnxruntime", "litert", "vela", "cubeai")},
         "precision": {"doc": "which file", "choices": ("float32", "int8")},
         "max_ms": {"doc": "milliseconds per sample", "above": 0},
     },

@@ -26,6 +26,11 @@ class Limit:
     precision: str
     max_ms: float
 
+    @property
+    def where(self) -> str:
+        """What it is about, in a word: ``host/onnxruntime/int8``."""
+        return f"{self.device}/{self.runtime}/{self.precision}"
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -73,26 +78,27 @@ class Budget:
     arena_bytes: int | None = None
     latency: tuple[Limit, ...] = ()
 
-    def violations(self, cost: Cost, measured_ms: Mapping[Limit, float] | None = None) -> list[str]:
+    def violations(self, cost: Cost, latency_ms: Mapping[Limit, float] | None = None) -> list[str]:
         """Return one line per broken limit, empty if ``cost`` is feasible.
 
         Args:
             cost: what the network needs.
-            measured_ms: latency per limit, where it is known; a limit that is not in it is not judged.
+            latency_ms: per limit of ``latency``, measured or predicted with its error on top; one that is not in it
+                is not judged.
 
         Raises:
             ValueError: the budget limits what was not counted.
         """
         found = [f"{key} {value:,} > {limit:,}" for key, value, limit in self._limited(cost) if value > limit]
-        for limit_ms, ms in (measured_ms or {}).items():
-            if ms > limit_ms.max_ms:
-                where = f"{limit_ms.device}/{limit_ms.runtime}/{limit_ms.precision}"
-                found.append(f"latency on {where} {ms:.3f} ms > {limit_ms.max_ms:g} ms")
+        for limit, ms in (latency_ms or {}).items():
+            if ms > limit.max_ms:
+                found.append(f"latency on {limit.where} {ms:.3f} ms > {limit.max_ms:g} ms")
         return found
 
-    def use(self, cost: Cost) -> float:
-        """Return how far ``cost`` fills the budget: the mean of the shares of its counts, 1 where there is none."""
+    def use(self, cost: Cost, latency_ms: Mapping[Limit, float] | None = None) -> float:
+        """Return how far ``cost`` fills the budget: the mean of the shares of its limits, 1 where there is none."""
         shares = [value / limit for _, value, limit in self._limited(cost) if limit]
+        shares += [ms / limit.max_ms for limit, ms in (latency_ms or {}).items()]
         return sum(shares) / len(shares) if shares else 1.0
 
     @property

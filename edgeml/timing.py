@@ -27,6 +27,7 @@ WARM_UPS = 3
 BLOCK_MS = 4.0  # a block lasts about this long, within 7 to 120 runs
 BLOCK_RUNS = (7, 120)
 QUIET_PERCENTILE = 10
+OWN_PERCENTILE = 25  # of what the pace of the rounds leaves: noise is one-sided, but a round's pace is an estimate
 BOOTSTRAP = 1000
 
 
@@ -116,6 +117,19 @@ def _noise_floor(own: Blocks, twin: Blocks) -> float:
 def quiet_ms(blocks: Blocks) -> float:
     """Return the 10th percentile of block minima, in ms."""
     return float(np.percentile([block.min() for block in blocks], QUIET_PERCENTILE))
+
+
+def quiet_together(blocks: Mapping[Key, Blocks]) -> dict[Key, float]:
+    """Return the quiet latencies, in ms, of calls that were visited in the same rounds.
+
+    A processor changes its clock for seconds at a time (17 % were seen), so that the quiet percentile of one call may
+    come from fast rounds and that of another from slow ones. Here ``minimum = own x pace of the round x noise``: pace is
+    the median over the calls, and a call's own time a low percentile of what is left, at the pace of a quiet round.
+    """
+    minima = np.log([[block.min() for block in own] for own in blocks.values()])
+    pace = np.median(minima - np.median(minima, axis=1, keepdims=True), axis=0)
+    own = np.percentile(minima - pace, OWN_PERCENTILE, axis=1) + np.percentile(pace, QUIET_PERCENTILE)
+    return dict(zip(blocks, np.exp(own).tolist(), strict=True))
 
 
 def interleaved(calls: Mapping[Key, Callable[[], None]], rounds: int) -> dict[Key, Blocks]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeml.devices.features import features
 from edgeml.devices.fit import Fit
-from edgeml.errors import DataError, TargetError
+from edgeml.errors import DataError, NotMeasuredError
 from edgeml.operators import Operator
 
 BEYOND = 1.1  # a feature may be a tenth above what was measured before its network counts as outside
@@ -59,12 +59,12 @@ class Profile:
         """Predict the quiet latency of a network's folded operators.
 
         Raises:
-            TargetError: an operator of a kind that was not measured.
+            NotMeasuredError: an operator of a kind that was not measured.
         """
         found = features(operators, self.runtime, self.precision, self.block)
         unknown = sorted({name.partition(":")[0] for name in found if name not in self.coefficients})
         if unknown:
-            raise TargetError(
+            raise NotMeasuredError(
                 f"device {self.name}: '{unknown[0]}' was not measured; {', '.join(self.kinds())} were. Calibrate with a"
                 " space that has it, or leave it out of the search."
             )
@@ -74,7 +74,7 @@ class Profile:
             for name, value in found.items()
             if value > BEYOND * self.range[name][1]
         )
-        return Prediction(ms, ms / self.error["p5"], outside)
+        return Prediction(ms, ms * max(1.0, 1 / self.error["p5"]), outside)
 
     def kinds(self) -> list[str]:
         """Return the kinds of operators that were measured."""

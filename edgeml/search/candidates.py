@@ -22,7 +22,7 @@ ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that has ended."""
+    """A trial that has ended; ``predicted_ms``: by ``Limit.where``."""
 
     id: str
     space: str
@@ -35,6 +35,7 @@ class Candidate:
     epochs: tuple[Mapping[str, float], ...] = ()
     seconds: float = 0.0
     error: str | None = None
+    predicted_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -50,7 +51,7 @@ def finished(ledger: Ledger, space: Space) -> list[Candidate]:
         begun = started[entry["trial"]]
         identity = {
             "id": entry["trial"], "space": space.name_of(begun["hyperparameters"]), "share": Fraction(begun["share"]),
-            "hyperparameters": begun["hyperparameters"],
+            "hyperparameters": begun["hyperparameters"], "predicted_ms": begun.get("predicted_ms", {}),
         }  # fmt: skip
         found.append(candidate_of(identity, Cost(**begun["cost"]), entry, epochs.get(entry["trial"], [])))
     return sorted(found, key=lambda one: one.number)

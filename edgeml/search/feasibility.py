@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from edgeml import costs
-from edgeml.errors import BudgetError
+from edgeml.devices.profile import Prediction, Profile
+from edgeml.errors import BudgetError, NotMeasuredError
 from edgeml.operators import Operator
-from edgeml.records import FILES, Budget, Cost, File
+from edgeml.records import FILES, Budget, Cost, File, Limit
 
 Values = Mapping[str, Any]
 Identity = tuple[tuple[str, Any], ...]
+Profiles = Mapping[Limit, Profile]
 PATIENCE = 1_000  # networks in a row that may be refused for being small; then the space has few others, and they may
 
 
@@ -29,8 +32,17 @@ def identity(values: Values) -> Identity:
     return tuple(sorted((name, value) for name, value in values.items() if not name.startswith("tuner/")))
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a network needs: its cost, its predicted latency per limit; ``unknown``: why one cannot be predicted."""
+
+    cost: Cost
+    predicted: Mapping[Limit, Prediction] = field(default_factory=dict)
+    unknown: str = ""
+
+
 class Feasibility:
-    """The judge of a search: cost of hyper-parameters, memoised; refusals counted per budget key."""
+    """The judge of a search: what hyper-parameters need, memoised; refusals counted per budget key."""
 
     def __init__(
         self,
@@ -41,25 +53,38 @@ class Feasibility:
         *,
         files: Sequence[File] = FILES,
         in_turn: bool = True,
+        profiles: Profiles | None = None,
     ) -> None:
         self._operators = operators
+        self.profiles: Profiles = profiles or {}
         self._files = files
         self._keys = budget.keys
         self._least_use = least_use
         self._in_turn = in_turn
         self.shares = tuple(shares)
+        self._limits = budget.latency
         self._budgets = {share: budget.scaled(share) for share in shares}
         self._patience = dict.fromkeys(self.shares, PATIENCE)
-        self._costs: dict[Identity, Cost] = {}
+        self._needs: dict[Identity, Needs] = {}
         self._granted: dict[Identity, Fraction] = {}
         self.refused: Counter[str] = Counter()
 
-    def cost(self, values: Values) -> Cost:
+    def needs(self, values: Values) -> Needs:
         """Return what the network of these hyper-parameters needs; arena and files only where the budget asks."""
         key = identity(values)
-        if key not in self._costs:
-            self._costs[key] = costs.cost(self._operators(values), self._files, self._keys)
-        return self._costs[key]
+        if key not in self._needs:
+            operators = self._operators(values)
+            cost = costs.cost(operators, self._files, self._keys)
+            try:
+                predicted = {limit: profile.predict(operators) for limit, profile in self.profiles.items()}
+                self._needs[key] = Needs(cost, predicted)
+            except NotMeasuredError as error:
+                self._needs[key] = Needs(cost, unknown=str(error))
+        return self._needs[key]
+
+    def cost(self, values: Values) -> Cost:
+        """Return the cost of the network of these hyper-parameters."""
+        return self.needs(values).cost
 
     def keep_shares_for(self, smallest: Iterable[Values]) -> None:
         """Drop the shares that none of the smallest networks fits: no trial could ever use them.
@@ -67,8 +92,8 @@ class Feasibility:
         Raises:
             BudgetError: no share is left.
         """
-        found = [self.cost(values) for values in smallest]
-        kept = tuple(s for s in self.shares if not all(self._violations(s, cost) for cost in found))
+        found = [self.needs(values) for values in smallest]
+        kept = tuple(share for share in self.shares if not all(self.violations(share, needs) for needs in found))
         if not kept:
             raise self.none_fits()
         self.shares = kept
@@ -87,11 +112,10 @@ class Feasibility:
 
     def accepts(self, values: Values, trial: int) -> bool:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
-        cost = self.cost(values)
-        share = self._turn(trial) if self._in_turn else self._least_share(cost)
-        violations = self._violations(share, cost)
-        is_small = self._budgets[share].use(costs.charged(cost)) < self._least_use
-        if not violations and self._patience[share] and is_small:
+        needs = self.needs(values)
+        share = self._turn(trial) if self._in_turn else self._least_share(needs)
+        violations = self.violations(share, needs)
+        if not violations and self._patience[share] and self.use(share, needs) < self._least_use:
             self._patience[share] -= 1
             violations = ["least_use"]
         self.refused.update(line.split()[0] for line in violations)
@@ -100,31 +124,43 @@ class Feasibility:
             self._granted[identity(values)] = share
         return not violations
 
-    def _violations(self, share: Fraction, cost: Cost) -> list[str]:
-        return self._budgets[share].violations(costs.charged(cost))
+    def violations(self, share: Fraction, needs: Needs) -> list[str]:
+        """Return one line per limit of a share of the budget that is broken, once the formulas' errors are added."""
+        if needs.unknown:
+            return [f"not_measured ({needs.unknown})"]
+        return self._budgets[share].violations(costs.charged(needs.cost), self._safe_ms(share, needs))
+
+    def use(self, share: Fraction, needs: Needs) -> float:
+        """Return how far a network fills a share of the budget."""
+        return self._budgets[share].use(costs.charged(needs.cost), self._safe_ms(share, needs))
+
+    def _safe_ms(self, share: Fraction, needs: Needs) -> dict[Limit, float]:
+        scaled = self._budgets[share].latency
+        return {own: needs.predicted[limit].safe_ms
+                for limit, own in zip(self._limits, scaled, strict=True) if limit in needs.predicted}  # fmt: skip
 
     def _turn(self, trial: int) -> Fraction:
         return self.shares[trial % len(self.shares)]
 
-    def _least_share(self, cost: Cost) -> Fraction:
-        fitting = [share for share in self.shares if not self._violations(share, cost)]
+    def _least_share(self, needs: Needs) -> Fraction:
+        fitting = [share for share in self.shares if not self.violations(share, needs)]
         return min(fitting, default=max(self.shares))
 
-    def smallest(self) -> tuple[Values, Cost] | None:
+    def smallest(self) -> tuple[Values, Needs] | None:
         """Return the network with the fewest parameters (then MACs) seen so far, if any was."""
-        if not self._costs:
+        if not self._needs:
             return None
-        key, cost = min(self._costs.items(), key=lambda item: (item[1].params, item[1].macs))
-        return dict(key), cost
+        key, needs = min(self._needs.items(), key=lambda item: (item[1].cost.params, item[1].cost.macs))
+        return dict(key), needs
 
     def none_fits(self) -> BudgetError:
         """Return the error for a budget that nothing seen fits."""
         smallest = self.smallest()
         if smallest is None:
             return BudgetError("budget: no network of the space could be built. Repair the build function.")
-        values, cost = smallest
-        share = max(self.shares)
-        reason = "; ".join(self._violations(share, cost)) or "it was not drawn again"
+        values, needs = smallest
+        share, cost = max(self.shares), needs.cost
+        reason = "; ".join(self.violations(share, needs)) or "it was not drawn again"
         words = ", ".join(f"{name}={value}" for name, value in values.items())
         of = "" if share == 1 else f" (at member_share {share})"
         return BudgetError(

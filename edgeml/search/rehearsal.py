@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 
 from edgeml import data, splits, train
-from edgeml.costs import charged
 from edgeml.recipe import Recipe, Search
-from edgeml.records import Budget, Cost, Event, to_json
+from edgeml.records import Event, to_json
 from edgeml.search import oracles, processes
+from edgeml.search.feasibility import Feasibility, Needs, Profiles
 from edgeml.search.space import Space, feasibility_of, of_data
 
 DRAWS = 500
 TIMED_STEPS = 8
-Network = tuple[Cost, Mapping[str, Any]]
+Network = tuple[Needs, Mapping[str, Any]]
 TIME_LIMIT, MAX_TRIALS = "search.time_limit_minutes", "search.max_trials"
 
 
@@ -56,8 +56,14 @@ class _Pace:
         return found
 
 
-def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any]:
+def rehearse(
+    recipe: Recipe,
+    on_event: Callable[[Event], None],
+    profiles_of: Callable[[Space], Profiles] = lambda networks: {},
+) -> dict[str, Any]:
     """Draw networks, judge them as the search would, time a few training steps of a typical one of each member share.
+
+    ``profiles_of``: the device profiles that there are for latency limits; what has none is not judged, and said so.
 
     Raises:
         BudgetError: the search would not find a network that fits.
@@ -67,24 +73,25 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
         dataset = data.load(recipe.data)
         arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
         networks = of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
-        judge = feasibility_of(recipe, networks)
+        profiles = profiles_of(networks)
+        judge = feasibility_of(recipe, networks, profiles)
         hp = networks.hyperparameters()
-        defaults = [(judge.cost(values), values) for values in oracles.defaults(hp.space)]
-        default = min(defaults, key=lambda network: network[0].macs)
-        drawn = [(judge.cost(values), values) for values in networks.drawn(DRAWS, recipe.search.seed)]
+        defaults = [(judge.needs(values), values) for values in oracles.defaults(hp.space)]
+        default = min(defaults, key=lambda network: network[0].cost.macs)
+        drawn = [(judge.needs(values), values) for values in networks.drawn(DRAWS, recipe.search.seed)]
         asked = judge.shares
         judge.keep_shares_for(values for _, values in defaults)
-        shares = {share: _fitting(recipe, share, drawn) for share in asked}
+        shares = {share: _fitting(judge, share, drawn, recipe.search.least_use) for share in asked}
         on_event(Event("time", "a few steps of a typical network of each member share"))
         typical = [_typical(*shares[share], default) for share in judge.shares]
         times = [_seconds(recipe, networks, values, arrays["train"]) for _, values in typical]
     tracing, epoch = (float(mean) for mean in np.mean(times, axis=0))
     pace = _Pace(tracing, epoch, min(recipe.search.workers, max(1, cores // threads)))
-    costs = [cost for cost, _ in drawn]
+    costs, whole = [needs.cost for needs, _ in drawn], max(asked)
     return {
         "space": {
             "size": _size(networks),
-            "feasible_share": sum(not recipe.budget.violations(charged(cost)) for cost in costs) / len(drawn),
+            "feasible_share": sum(not judge.violations(whole, needs) for needs, _ in drawn) / len(drawn),
             "samples": len(drawn),
             "hyperparameters": {entry.name: _values(entry) for entry in hp.space},
         },
@@ -92,8 +99,9 @@ def rehearse(recipe: Recipe, on_event: Callable[[Event], None]) -> dict[str, Any
             {"share": str(share), "fit": len(fit), "meet_least_use": len(use), "searched": share in judge.shares}
             for share, (fit, use) in shares.items()
         ],
-        "smallest": to_json(min([default[0], *costs], key=lambda c: c.params)),
+        "smallest": to_json(min([default[0].cost, *costs], key=lambda c: c.params)),
         "largest": to_json(max(costs, key=lambda c: c.params)),
+        "latency_not_judged": [limit.where for limit in recipe.budget.latency if limit not in profiles],
         **_forecast(recipe.search, _most_networks(networks), pace),
         "workers": {"count": recipe.search.workers, "at_once": pace.at_once, "threads_each": threads, "cores": cores},
     }  # fmt: skip
@@ -115,16 +123,17 @@ def _as_in_a_worker(workers: int) -> Iterator[tuple[int, int]]:
         os.environ.update(before)
 
 
-def _fitting(recipe: Recipe, share: Fraction, drawn: Sequence[Network]) -> tuple[list[Network], list[Network]]:
-    """Return the networks that fit a share of the budget, and those of them that meet ``least_use``."""
-    budget: Budget = recipe.budget.scaled(share)
-    fit = [network for network in drawn if not budget.violations(charged(network[0]))]
-    return fit, [network for network in fit if budget.use(charged(network[0])) >= recipe.search.least_use]
+def _fitting(
+    judge: Feasibility, share: Fraction, drawn: Sequence[Network], least_use: float
+) -> tuple[list[Network], list[Network]]:
+    """Return the networks that fit a share of the budget, and those of them that use enough of it."""
+    fit = [network for network in drawn if not judge.violations(share, network[0])]
+    return fit, [network for network in fit if judge.use(share, network[0]) >= least_use]
 
 
 def _typical(fit: Sequence[Network], use: Sequence[Network], default: Network) -> Network:
     """Return the network with the median MACs of those that would be tried."""
-    ranked = sorted(use or fit or [default], key=lambda network: network[0].macs)
+    ranked = sorted(use or fit or [default], key=lambda network: network[0].cost.macs)
     return ranked[len(ranked) // 2]
 
 

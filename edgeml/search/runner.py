@@ -18,12 +18,12 @@ from typing import Any
 from edgeml import train
 from edgeml.errors import IntegrityError, TrialsError
 from edgeml.ledger import Ledger
-from edgeml.records import Cost, Event
+from edgeml.records import Event
 from edgeml.run_folder import RunFolder
 from edgeml.search import oracles
 from edgeml.search.candidates import ATTEMPTS, Candidate, candidate_of, ends, finished, is_final, last_epochs
 from edgeml.search.engine import Engine, Job, Outcome
-from edgeml.search.feasibility import Feasibility
+from edgeml.search.feasibility import Feasibility, Needs
 from edgeml.search.space import Space
 
 TUNER = Path("tuner", "oracle")  # KerasTuner's own files, below the run
@@ -75,7 +75,7 @@ class _Asked:
 
     trial: Any
     identity: Mapping[str, Any]
-    cost: Cost
+    needs: Needs
     attempt: int = 0
     epochs: list[Mapping[str, float]] = field(default_factory=list)
 
@@ -142,7 +142,7 @@ class _Session:
         if entry["trial"] not in self.running:
             raise self.another_search(entry["trial"])
         asked = self.running[entry["trial"]]
-        return candidate_of(asked.identity, asked.cost, entry, self.epochs.get(entry["trial"], []))
+        return candidate_of(asked.identity, asked.needs.cost, entry, self.epochs.get(entry["trial"], []))
 
     def trained(self) -> Candidate:
         """Return the next trial that ends now."""
@@ -189,19 +189,25 @@ class _Session:
     def _asked(self, name: str, trial: Any) -> _Asked:
         values = dict(trial.hyperparameters.values)
         share = self.feasibility.share(values)
-        identity = {"id": name, "space": self.space.name_of(values), "share": share, "hyperparameters": values}
-        return _Asked(trial, identity, self.feasibility.cost(values))
+        needs = self.feasibility.needs(values)
+        identity = {
+            "id": name, "space": self.space.name_of(values), "share": share, "hyperparameters": values,
+            "predicted_ms": {limit.where: prediction.ms for limit, prediction in needs.predicted.items()},
+        }  # fmt: skip
+        return _Asked(trial, identity, needs)
 
     def _start(self, name: str, asked: _Asked) -> None:
         self.attempts[name] = asked.attempt = self.attempts.get(name, 0) + 1
         asked.epochs.clear()
-        values, cost = asked.identity["hyperparameters"], asked.cost
+        values, cost = asked.identity["hyperparameters"], asked.needs.cost
         self.run.ledger.append(
             "trial_started", name, hyperparameters=values, cost=cost, share=asked.identity["share"],
+            predicted_ms=asked.identity["predicted_ms"],
             attempt=asked.attempt, seed=train.network_seed(self.config.seed, int(name[1:])),
             elapsed_seconds=self.clock.seconds(),
         )  # fmt: skip
         self.on_event(Event("search", "trial started", {**asked.identity, "cost": cost, **self._standing()}))
+        self._warn_if_outside(name, asked.needs)
         minutes = self.config.trial_time_limit_minutes
         limit = None if minutes is None else 60 * minutes
         self.engine.submit(
@@ -211,6 +217,12 @@ class _Session:
             )
         )  # fmt: skip
 
+    def _warn_if_outside(self, name: str, needs: Needs) -> None:
+        for limit, prediction in needs.predicted.items():
+            if prediction.outside:
+                text = f"{name}: its latency on {limit.where} is less sure, it lies outside what was calibrated"
+                self.on_event(Event("search", f"warning: {text} ({prediction.outside[0]})"))
+
     def _end(self, asked: _Asked, outcome: Outcome) -> Candidate:
         name, seconds = asked.identity["id"], self.clock.seconds()
         self.run.ledger.append(
@@ -218,7 +230,7 @@ class _Session:
             error=outcome.error, built_cost=outcome.built_cost, attempt=asked.attempt, elapsed_seconds=seconds,
         )  # fmt: skip
         candidate = Candidate(
-            **asked.identity, cost=asked.cost, status=outcome.status, built_cost=outcome.built_cost,
+            **asked.identity, cost=asked.needs.cost, status=outcome.status, built_cost=outcome.built_cost,
             metrics=outcome.metrics, epochs=tuple(asked.epochs), seconds=outcome.seconds, error=outcome.error,
         )  # fmt: skip
         message = "trial ended" if is_final(outcome.status, asked.attempt) else "trial tried again"

@@ -13,7 +13,7 @@ from edgeml.recipe import Recipe
 from edgeml.run_folder import Arrays, RunFiles
 from edgeml.scaling import Scaling
 from edgeml.search import narrowing, oracles
-from edgeml.search.feasibility import Feasibility
+from edgeml.search.feasibility import Feasibility, Profiles
 from edgeml.search.given import Given
 
 CHOICE = "space"  # the hyper-parameter that names the space, where a recipe gives several
@@ -115,10 +115,15 @@ def of_data(recipe: Recipe, x: NDArray[Any], value_range: tuple[float, float], n
     return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only or ())
 
 
-def feasibility_of(recipe: Recipe, networks: Space) -> Feasibility:
-    """Return the judge of a recipe's budget, of all member shares or, without an ensemble, of the largest."""
+def feasibility_of(recipe: Recipe, networks: Space, profiles: Profiles | None = None) -> Feasibility:
+    """Return the judge of a recipe's budget, of all member shares or, without an ensemble, of the largest.
+
+    Latency limits are judged as far as there are ``profiles``.
+    """
     config = recipe.search
     shares = config.member_share if recipe.ensemble.max_members > 1 else (max(config.member_share),)
     in_turn = config.oracle != "grid"
     files = recipe.export.files
-    return Feasibility(networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn)
+    return Feasibility(
+        networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn, profiles=profiles
+    )

@@ -73,7 +73,7 @@ class _Budgeted:
         self._refused_in_a_row = 0 if accepted else self._refused_in_a_row + 1
         smallest = self.feasibility.smallest()
         if self._refused_in_a_row == TELLING and smallest is not None:
-            needs = f"{smallest[1].params:,} params and {smallest[1].macs:,} MACs"
+            needs = f"{smallest[1].cost.params:,} params and {smallest[1].cost.macs:,} MACs"
             text = f"{TELLING} networks in a row were refused; the smallest that was built has {needs}. Looking on."
             warnings.warn(text, stacklevel=2)
         return accepted

@@ -9,6 +9,7 @@ from typing import Any
 from edgeml import run_folder
 from edgeml.errors import IntegrityError, UsageError
 from edgeml.ledger import Ledger
+from edgeml.machine import processor
 from edgeml.recipe import Recipe
 from edgeml.records import Event, to_json
 from edgeml.terminal import table
@@ -102,8 +103,6 @@ def doctor() -> Document:
 
     from packaging.requirements import Requirement
 
-    from edgeml import bundle
-
     versions, problems = {}, []
     for line in requires("edgeml-export") or []:
         wanted = Requirement(line)
@@ -116,7 +115,7 @@ def doctor() -> Document:
             continue
         if not wanted.specifier.contains(versions[wanted.name], prereleases=True):
             problems.append(f"{wanted.name} {versions[wanted.name]} is installed; {wanted.specifier} is due")
-    return {"versions": versions, "cpu": bundle.machine(), "extras": {}, "problems": problems}
+    return {"versions": versions, "cpu": processor(), "extras": {}, "problems": problems}
 
 
 def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Document]:
