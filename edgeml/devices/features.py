@@ -9,6 +9,9 @@ NCHWc transformer is simulated here.
     kind:tiles  outputs in blocks (1e3)            kind:rows, kind:taps  inner loops (1e3), addresses (1e4)
     activation:1, activation:out                   reorder_in, reorder_out   changes of layout
     graph:1   a run of the whole
+
+Runtime ``vela`` has features of its own (``ethos_features``). ``cubeai`` has two, as what is published allows no more:
+graph:mac, multiply-accumulates, and graph:out, elements that all operators of the .tflite file write (1e6 each).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+from edgeml import arena
+from edgeml.devices import ethos_features
 from edgeml.errors import TargetError
-from edgeml.operators import Operator, Shape
+from edgeml.operators import Operator, Shape, not_counted
 
 Features = dict[str, float]
 Counts = defaultdict[str, float]
@@ -27,6 +32,7 @@ KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "gl
 CONVOLUTIONS = ("conv", "depthwise")
 ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
 MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
+WHOLE = 1e6  # elements that a whole graph writes
 
 
 def features(operators: Sequence[Operator], runtime: str, precision: str, block: int) -> Features:
@@ -35,11 +41,15 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
     Raises:
         TargetError: an operator whose time is not modelled.
     """
+    if runtime == "cubeai":
+        return _whole(operators)
     for operator in operators:
         if operator.kind not in KINDS:
             raise TargetError(
                 f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have."
             )
+    if runtime == "vela":
+        return ethos_features.features(operators, block)
     found: Counts = defaultdict(float, {"graph:1": 1.0})
     shapes = {operator.name: operator.output_shape for operator in operators}
     has_layouts = (runtime, precision) == ("onnxruntime", "float32")
@@ -56,6 +66,16 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
             found[f"{operator.activation}:1"] += 1
             found[f"{operator.activation}:out"] += math.prod(operator.output_shape) / ELEMENTS
     return dict(found)
+
+
+def _whole(operators: Sequence[Operator]) -> Features:
+    """Return MACs and written elements; TFLite scales and shifts apart, and has most activations fused."""
+    if unknown := not_counted(operators):
+        raise TargetError(f"operator '{unknown[0].name}' ({unknown[0].kind}): not known; its time is in no figure.")
+    twice = [operator for operator in operators if operator.kind == "affine" and operator.biases]
+    written = [operator for operator in arena.as_converted(operators) if operator.kind != "input"]
+    elements = sum(math.prod(operator.output_shape) for operator in [*twice, *written])
+    return {"graph:mac": sum(operator.macs for operator in operators) / MACS, "graph:out": elements / WHOLE}
 
 
 def _convolution(found: Counts, operator: Operator, source: Shape, block: int, ends: int | None) -> None:

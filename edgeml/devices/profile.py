@@ -39,6 +39,8 @@ class Profile:
     ``range``: the least and most that was measured of each feature. ``key``: what must be the same for the profile to
     hold (processor, instruction sets, runtime version, threads, space, input shape). ``error``: p5, p50, p95 of
     predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others.
+    ``judge``: who has the last word on a file: "measured", it is timed on this machine; "vela", the compiler for
+    ``accelerator``; "none", nobody here, the prediction stands.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Profile:
     networks: int
     key: Mapping[str, Any]
     held_out: Mapping[str, float] = field(default_factory=dict)
+    judge: str = "measured"
+    accelerator: str = ""
 
     def predict(self, operators: Sequence[Operator]) -> Prediction:
         """Predict the quiet latency of a network's folded operators.
