@@ -34,8 +34,8 @@ KIB = 1024
 class Compiled:
     """A file as compiled: ``ms`` and ``cycles`` of one inference, as far as the NPU computes it.
 
-    ``sram_bytes``: activations. ``flash_bytes``: weights and commands, compressed. ``cpu_operators``: names of those that
-    the NPU does not take, which are in none of these figures.
+    ``sram_bytes``: activations. ``flash_bytes``: weights and commands, compressed. ``cpu_operators``: names of what the
+    NPU does not take, which is in none of these figures.
     """
 
     accelerator: str
