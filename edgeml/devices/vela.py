@@ -4,8 +4,8 @@
                                                      └─► file_vela.tflite:  what is no `ethos-u` stays on the CPU
 
 A model, not a measurement: 500 MHz, activations in SRAM of 3.7 GB/s, weights in flash of 0.5 GB/s (``SYSTEM``).
-Weights are compressed, so their values count: four zeros in five took a third of the cycles off where weights are many.
-Random ones are the safe stand-in.
+Weights are compressed, so their values count, and random ones are the safe stand-in: MLPerf Tiny's trained visual wake
+words takes 76 KB of flash and 0.44 ms (ethos-u55-128), with random weights 237 KB and 0.73 ms.
 """
 
 from __future__ import annotations
