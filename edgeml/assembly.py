@@ -8,22 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import costs, ensemble, exporting, pipeline, timing
+from edgeml import calibration, costs, ensemble, latency_budget, pipeline
 from edgeml.ensemble import Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
 from edgeml.keras_operators import keras_operators
+from edgeml.latency_budget import Standing
 from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.recipe import Recipe
-from edgeml.records import FILES, Cost, File, Limit
+from edgeml.records import FILES, Cost, File
 from edgeml.run_folder import Arrays, RunFolder
+from edgeml.search import space
 from edgeml.search.candidates import Candidate
 
 INPUT = "image"
@@ -36,7 +37,7 @@ class Field:
     finalists: tuple[Candidate, ...]
     models: tuple[Any, ...]
     blend: NDArray[np.float64]
-    measured_ms: tuple[Mapping[Limit, float], ...]
+    standings: tuple[tuple[Standing, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,9 @@ def assemble(
         models = [pipeline.load_finalist(run, candidate) for candidate in finalists]
         x, y = arrays["blend"]
         probabilities = np.stack([probabilities_of(model, x) for model in models])
-        measured = [_measured(run, model, arrays, on_event) for model in models]
-        field = Field(tuple(finalists), tuple(models), probabilities, tuple(measured))
+        profiles = latency_budget.profiles_of(run, space.of_run(run, arrays), on_event)
+        standings = [_standings(run, profiles, model, arrays, on_event) for model in models]
+        field = Field(tuple(finalists), tuple(models), probabilities, tuple(standings))
         field = _within_latency(run, field)
         choice, graph = _within_budget(run.recipe, field, np.asarray(y), math.prod(x.shape[1:]))
     run.ledger.append("ensemble_fitted", members=[field.finalists[i].id for i in choice.members],
@@ -79,7 +81,8 @@ def _within_budget(recipe: Recipe, field: Field, labels: NDArray[Any], input_ele
     predicted, refused = [costs.charged(candidate.cost) for candidate in field.finalists], set[frozenset[int]]()
     while True:
         choice = ensemble.choose(
-            field.blend, labels, predicted, recipe.budget, recipe.ensemble, measured_ms=field.measured_ms,
+            field.blend, labels, predicted, recipe.budget, recipe.ensemble,
+            latency_ms=[latency_budget.judged(one) for one in field.standings],
             input_elements=input_elements, refused=refused, seed=recipe.search.seed,
         )  # fmt: skip
         trained = ensemble.compile_ensemble([field.models[i] for i in choice.members], choice.weights, choice.mean)
@@ -104,52 +107,33 @@ def probabilities_of(model: Any, x: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(model.predict(np.asarray(x, "float32"), batch_size=512, verbose=0), np.float64)
 
 
-def _measured(run: RunFolder, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent) -> dict[Limit, float]:
-    """Measure one finalist at every latency limit of the budget."""
-    limits = run.recipe.budget.latency
-    if not limits:
-        return {}
-    place = run.path("finalists", "latency", "x").parent
-    targets = {target_of(limit.runtime) for limit in limits}
-    samples = {INPUT: np.asarray(arrays["train"][0][:64], "float32")}
-    files = exporting.write(
-        fold_batch_norm(model).model, place, sorted(targets), sorted({limit.precision for limit in limits}),
-        samples, on_event,
-    )  # fmt: skip
-    paths = {file.path.name: file.path for file in files}
-    precisions = {file.path.name: file.precision for file in files}
-    records, _ = timing.measure(paths, samples, precision=precisions, threads=run.recipe.benchmark.threads)
-    by_key = {(target_of_file(r.file), r.precision): r.quiet_ms for r in records}
-    return {limit: by_key[target_of(limit.runtime), limit.precision] for limit in limits}
-
-
-def target_of(runtime: str) -> str:
-    """Return the export target whose files a runtime opens."""
-    return {"onnxruntime": "onnx", "litert": "tflite"}[runtime]
-
-
-def target_of_file(name: str) -> str:
-    """Return the export target that wrote a file."""
-    return Path(name).suffix[1:]
+def _standings(
+    run: RunFolder, profiles: latency_budget.Profiles, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent
+) -> tuple[Standing, ...]:
+    """Hold one finalist against every latency limit."""
+    if not profiles:
+        return ()
+    folded = fold_batch_norm(model).model
+    samples = {INPUT: np.asarray(arrays["train"][0][: calibration.FINALIST_SAMPLES], "float32")}
+    return latency_budget.standings(run.recipe, profiles, folded, keras_operators(folded), samples, on_event)
 
 
 def _within_latency(run: RunFolder, field: Field) -> Field:
-    """Drop the finalists that are, measured, over a latency limit."""
+    """Drop the finalists that are over a latency limit."""
     fits = [
-        not run.recipe.budget.violations(costs.charged(candidate.cost), ms)
-        for candidate, ms in zip(field.finalists, field.measured_ms, strict=True)
+        not run.recipe.budget.violations(costs.charged(candidate.cost), latency_budget.judged(standings))
+        for candidate, standings in zip(field.finalists, field.standings, strict=True)
     ]
     if not any(fits):
-        limit, ms = min(
-            ((limit, ms[limit]) for ms in field.measured_ms for limit in ms if ms[limit] > limit.max_ms),
-            key=lambda pair: pair[1],
-        )
+        over = (one for standings in field.standings for one in standings if one.judged_ms > one.limit.max_ms)
+        one = min(over, key=lambda one: one.judged_ms)
         raise BudgetError(
-            f"budget.latency: every finalist is over it; the fastest needs {ms:.3f} ms on {limit.device} in"
-            f" {limit.runtime} {limit.precision}, {limit.max_ms:g} are allowed. Raise max_ms or lower budget.macs."
+            f"budget.latency: every finalist is over it; the fastest needs {one.judged_ms:.3f} ms on"
+            f" {one.limit.where} ({one.judged_by}), {one.limit.max_ms:g} are allowed. Raise max_ms or lower"
+            " budget.macs."
         )
     kept = [i for i, is_within in enumerate(fits) if is_within]
     return Field(
         tuple(field.finalists[i] for i in kept), tuple(field.models[i] for i in kept), field.blend[kept],
-        tuple(field.measured_ms[i] for i in kept),
+        tuple(field.standings[i] for i in kept),
     )  # fmt: skip

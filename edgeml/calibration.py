@@ -42,6 +42,7 @@ WORST_P90 = 0.10
 SECONDS, SECONDS_ONNX_INT8 = 60.0, 180.0  # of a calibration; ONNX int8 files are made from TFLite int8 files
 EXPORT_SHARE = 0.8  # of them; the rest is for timing
 MACS_PER_MS = 5e7  # more than one core does: what needs longer than the limit even so is not measured
+FINALIST_SAMPLES = 64  # that give a trained network its int8 ranges where only its time is asked
 CALIBRATION_SAMPLES = 8  # random pixels: what an int8 file holds does not change how fast it is
 TARGETS = {"onnxruntime": "onnx", "litert": "tflite"}
 OnEvent = Callable[[Event], None]
@@ -124,6 +125,17 @@ def draw(
 
     Those that show a feature which few have are added: what was never measured cannot be predicted.
     """
+    ranked, chosen = evenly_spaced(networks, budget, count)
+    chosen += _showing_what_is_rare(ranked, chosen, runtime, precision)
+    return [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
+
+
+def evenly_spaced(networks: Iterable[Network], budget: Budget, count: int) -> tuple[list[Network], list[Network]]:
+    """Return the different networks within the budget's counts by MACs, and ``count`` of them, evenly spaced.
+
+    Raises:
+        BudgetError: there are not so many.
+    """
     judge, most = replace(budget, latency=()), _most_macs(budget)
     found: dict[Network, int] = {}
     for operators in networks:
@@ -136,9 +148,7 @@ def draw(
             " needed. Raise the budget, or take a larger space."
         )
     ranked = sorted(found, key=lambda operators: found[operators])
-    chosen = [ranked[i] for i in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
-    chosen += _showing_what_is_rare(ranked, chosen, runtime, precision)
-    return [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
+    return ranked, [ranked[i] for i in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
 
 
 def _most_macs(budget: Budget) -> float:

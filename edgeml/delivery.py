@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, exporting, manifests, recipe_file, timing
-from edgeml.assembly import INPUT, Graph, assemble, target_of, target_of_file
+from edgeml import bundle, exporting, latency_budget, manifests, recipe_file, timing
+from edgeml.assembly import INPUT, Graph, assemble
+from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
+from edgeml.latency_budget import Standing
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.recipe import Recipe
-from edgeml.records import Cost, Event
+from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
+from edgeml.search import space
 from edgeml.search.candidates import Candidate
 
 
@@ -52,11 +55,11 @@ def deliver(
             )
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
-            latency = _benchmark(run, graph.cost, artifacts, samples)
+            latency, standings = _benchmark(run, graph, artifacts, samples, arrays, on_event)
         with timed(seconds, "evaluate"):
             on_event(Event("evaluate", "test split, once"))
             report = manifests.report(
-                run, candidates, field, choice, graph, artifacts, arrays, parity, latency, command
+                run, candidates, field, choice, graph, artifacts, arrays, parity, latency, standings, command
             )
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
@@ -95,24 +98,34 @@ def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDAr
 
 
 def _benchmark(
-    run: RunFolder, cost: Cost, artifacts: Sequence[exporting.Artifact], samples: Mapping[str, NDArray[Any]]
-) -> list[timing.Latency]:
-    """Time every file and hold it against the latency budget.
+    run: RunFolder,
+    graph: Graph,
+    artifacts: Sequence[exporting.Artifact],
+    samples: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, Arrays],
+    on_event: OnEvent,
+) -> tuple[list[timing.Latency], tuple[Standing, ...]]:
+    """Time every file and hold the whole graph against the latency budget.
 
     Raises:
-        GateError: the whole graph is over a latency limit.
+        GateError: it is over a limit.
     """
     records, _ = timing.measure(
         {a.path.name: a.path for a in artifacts}, samples, precision={a.path.name: a.precision for a in artifacts},
         threads=run.recipe.benchmark.threads,
     )  # fmt: skip
-    measured = {
-        limit: record.quiet_ms
-        for limit in run.recipe.budget.latency
-        for record in records
-        if (target_of_file(record.file), record.precision) == (target_of(limit.runtime), limit.precision)
-    }
-    broken = run.recipe.budget.violations(cost, measured)
+    have = {(a.target, a.precision): a.path for a in artifacts}
+    timed = {(a.target, a.precision): r.quiet_ms for a, r in zip(artifacts, records, strict=True)}
+    profiles = latency_budget.profiles_of(run, space.of_run(run, arrays), on_event)
+    standings = latency_budget.standings(
+        run.recipe, profiles, graph.folding.model, graph.operators, samples, on_event, have=have, timed_ms=timed
+    )
+    broken = run.recipe.budget.violations(graph.cost, latency_budget.judged(standings))
     if broken:
         raise GateError(f"latency gate: {'; '.join(broken)}. Nothing was written; allow fewer members or more time.")
-    return records
+    predicted = {one.limit: one.predicted_ms for one in standings if one.limit.device == HOST}
+    by_file = {(latency_budget.TARGETS[limit.runtime], limit.precision): ms for limit, ms in predicted.items()}
+    return [
+        replace(record, predicted_ms=by_file.get((a.target, a.precision)))
+        for a, record in zip(artifacts, records, strict=True)
+    ], standings

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
 from edgeml.assembly import INPUT, Field, Graph, probabilities_of
+from edgeml.devices import profile
 from edgeml.ensemble import Choice
 from edgeml.exporting import Artifact
+from edgeml.latency_budget import Standing
 from edgeml.parity import Parity
 from edgeml.recipe import Search
 from edgeml.records import to_json
@@ -39,6 +41,7 @@ def report(
     arrays: Mapping[str, Arrays],
     parity: Sequence[Parity],
     latency: Sequence[Latency],
+    standings: Sequence[Standing],
     command: str,
 ) -> Json:
     """Look at the test labels, once, and return everything that the report is drawn from.
@@ -57,12 +60,13 @@ def report(
     shown = artifacts[0].path.name
     return {
         "schema_version": 1,
-        "manifest": _manifest(run, choice, field, graph, rows, parity, latency)
+        "manifest": _manifest(run, choice, field, graph, rows, parity, latency, standings)
         | {"selection": selection.shipped(run, chosen, arrays, len(candidates))},
         "recipe": recipe_file.to_dict(run.recipe),
         "command": command,
         **_trials(candidates, {pipeline.trial_of(f.id) for f in field.finalists}, run.recipe.search),
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
+        "devices": devices_json(run),
         "finalists": (finalists := _finalists(run, chosen, arrays)),
         "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
         "ensemble": selection.ensemble_rows(chosen, arrays, run.recipe.ensemble.weights),
@@ -171,6 +175,7 @@ def _manifest(
     metrics: list[Json],
     parity: Sequence[Parity],
     latency: Sequence[Latency],
+    standings: Sequence[Standing],
 ) -> Json:
     recipe, dataset = run.recipe, run.dataset()
     members = [field.finalists[i] for i in choice.members]
@@ -191,7 +196,8 @@ def _manifest(
             for c, w in zip(members, choice.weights, strict=True)
         ],
         "cost": to_json(graph.cost),
-        "budget": {"asked": {k: v for k, v in to_json(recipe.budget).items() if v}, "violations": []},
+        "budget": {"asked": {k: v for k, v in to_json(recipe.budget).items() if v}, "violations": [],
+                   "latency": [standing_json(one) for one in standings]},
         "folding": folding_json(graph),
         "metrics": metrics,
         "parity": [to_json(row) for row in parity],
@@ -199,6 +205,19 @@ def _manifest(
         "recipe_sha256": recipe_file.sha256(recipe),
         "data_sha256": hashlib.sha256(json.dumps([p["sha256"] for p in parts.values()]).encode()).hexdigest(),
     }  # fmt: skip
+
+
+def devices_json(run: RunFolder) -> list[Json]:
+    """Return the device profiles that the search was judged by, without their coefficients."""
+    shown = ("name", "description", "runtime", "runtime_version", "precision", "source", "error", "networks",
+             "held_out", "held_out_predicted_ms", "held_out_measured_ms", "judge")  # fmt: skip
+    found = [profile.read(path) for path in sorted((run.root / "devices").glob("*.toml"))]
+    return [{key: to_json(getattr(one, key)) for key in shown} for one in found]
+
+
+def standing_json(standing: Standing) -> Json:
+    """Return how a graph stands against a latency limit; ``max_ms`` and the rest of the limit beside it."""
+    return {**to_json(standing.limit), **{key: value for key, value in to_json(standing).items() if key != "limit"}}
 
 
 def folding_json(graph: Graph) -> Json:

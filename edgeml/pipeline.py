@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, splits
+from edgeml import data, latency_budget, splits
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
@@ -45,6 +45,7 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
 
 def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
     """Load and split the data once per run; later sessions read what the first one wrote."""
+    latency_budget.check(run.recipe)
     if not run.has_data():
         recipe = run.recipe
         on_event(Event("data", f"loading {recipe.data.path or recipe.data.name or recipe.data.source}"))
@@ -87,7 +88,8 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
     networks = space.of_run(run, arrays)
-    return runner.search(run, networks, space.feasibility_of(run.recipe, networks), engine, on_event)
+    profiles = latency_budget.profiles_of(run, networks, on_event)
+    return runner.search(run, networks, space.feasibility_of(run.recipe, networks, profiles), engine, on_event)
 
 
 def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str = "val_accuracy") -> list[Candidate]:

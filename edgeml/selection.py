@@ -95,8 +95,17 @@ def _finalist(run: RunFolder, selection: Selection, index: int, arrays: Mapping[
         **{f"{name}_accuracy": evaluation.scored(p, labels[name], balanced=balanced) for name, p in outputs.items()},
         "blend_log_loss": ensemble.log_loss(field.blend[index], labels["blend"]),
         "latency": [
-            {"runtime": limit.runtime, "precision": limit.precision, "ms": ms, "max_ms": limit.max_ms}
-            for limit, ms in field.measured_ms[index].items()
+            {
+                "device": one.limit.device,
+                "runtime": one.limit.runtime,
+                "precision": one.limit.precision,
+                "predicted_ms": one.predicted_ms,
+                "ms": one.measured_ms,
+                "judged_ms": one.judged_ms,
+                "judged_by": one.judged_by,
+                "max_ms": one.limit.max_ms,
+            }
+            for one in field.standings[index]
         ],
         "chosen": index in selection.choice.members,
     }

@@ -1,10 +1,14 @@
-"""Latency from operators: the model finds planted coefficients, and a stand-in is the network that it stands for."""
+"""Latency from operators: planted coefficients are found, a stand-in is its network, shipped profiles are whole."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeml import costs, exporting, scaling
+from edgeml import costs, exporting, plugins, scaling
 from edgeml.devices import profile
 from edgeml.devices.features import features
 from edgeml.devices.fit import fit
@@ -16,6 +20,9 @@ from edgeml.tflite_operators import tflite_operators
 
 SPACE = Space(("ds_cnn",), (16, 16, 1), 4, scaling.rescale((0, 255)))
 NETWORKS = [SPACE.operators(values) for values in SPACE.drawn(60, 0)]
+SHIPPED = sorted(Path(profile.__file__).parent.glob("*.toml"))
+JUDGES = ("measured", "vela", "none")
+STANDARDIZED = scaling.standardize(np.full(3, 120.0), np.full(3, 3600.0))
 
 
 def planted(runtime, precision, block=8):
@@ -26,7 +33,8 @@ def planted(runtime, precision, block=8):
 
 
 @pytest.mark.parametrize(
-    ("runtime", "precision"), [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("litert", "float32")]
+    ("runtime", "precision"),
+    [("onnxruntime", "float32"), ("onnxruntime", "int8"), ("litert", "float32"), ("vela", "int8")],
 )
 def test_a_model_that_is_true_is_found(runtime, precision):
     ms = planted(runtime, precision)
@@ -49,6 +57,7 @@ def test_a_profile_comes_back_as_it_was(tmp_path):
     again = profile.read(tmp_path / "p.toml")
     assert again.predict(NETWORKS[0]) == made.predict(NETWORKS[0])
     assert again.key == made.key
+    assert (again.judge, again.accelerator) == ("measured", "")
 
 
 def test_a_kind_that_was_not_measured_is_refused():
@@ -72,3 +81,58 @@ def test_a_stand_in_has_the_operators_of_its_network(number, tmp_path):
         found = costs.cost(tflite_operators(file.path))
         assert (found.params, found.macs) == (want.params, want.macs)
         assert Interpreter(str(file.path)).get_input_details()[0]["shape"].tolist() == [1, 16, 16, 1]
+
+
+def test_profiles_are_shipped():
+    assert {path.stem for path in SHIPPED} >= {"ethos-u55-128", "ethos-u55-256", "stm32h747-cubeai"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_profile_has_every_field(path):
+    stated = tomllib.loads(path.read_text("utf-8"))
+    assert stated.keys() == {field.name for field in dataclasses.fields(profile.Profile)}
+    made = profile.read(path)
+    assert made.name == path.stem
+    assert made.judge in JUDGES
+    assert bool(made.accelerator) == (made.judge == "vela")
+    assert made.coefficients.keys() == made.range.keys()
+    assert made.error["p5"] < made.error["p50"] < made.error["p95"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+def test_a_shipped_profile_predicts_every_space(path, space):
+    made = profile.read(path)
+    networks = Space((space,), (32, 32, 3), 10, STANDARDIZED)
+    for values in networks.drawn(20, 0):
+        found = made.predict(networks.operators(values))
+        assert 0 < found.ms < found.safe_ms
+
+
+@pytest.mark.parametrize(("name", "block"), [("ethos-u55-128", 16), ("ethos-u55-256", 32)])
+def test_the_block_of_an_npu_was_found_from_data(name, block):
+    """An eighth of its multiply-accumulates per cycle: nobody told the fit."""
+    made = profile.read(next(path for path in SHIPPED if path.stem == name))
+    assert made.block == block
+
+
+def test_resnet_8_on_an_stm32_is_within_the_error_of_what_is_published(shared_data):
+    file = shared_data / "models" / "mlcommons_tiny" / "image_classification" / "pretrainedResnet_quant.tflite"
+    made = profile.read(next(path for path in SHIPPED if path.stem == "stm32h747-cubeai"))
+    found = made.predict(tflite_operators(file))
+    assert found.ms == pytest.approx(35.96, rel=0.2)  # ms, STM32Cube.AI 8.1.0, ST model zoo
+    assert found.safe_ms == pytest.approx(1.2 * found.ms)
+    assert not found.outside
+
+
+@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+def test_what_a_whole_graph_writes_is_what_its_file_writes(space, tmp_path):
+    networks = Space((space,), (32, 32, 3), 10, STANDARDIZED, ("activation=hard_swish",))
+    operators = networks.operators(networks.drawn(1, 5)[0])
+    samples = {INPUT: np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")}
+    [file] = exporting.write(StandIn(operators), tmp_path, ["tflite"], ["int8"], samples, lambda event: None)
+    in_file = tflite_operators(file.path)
+    elements = sum(np.prod(o.output_shape) for o in in_file if o.kind not in ("input", "view"))
+    assert features(operators, "cubeai", "int8", 1) == pytest.approx(
+        {"graph:mac": costs.cost(in_file).macs / 1e6, "graph:out": elements / 1e6}
+    )

@@ -200,7 +200,7 @@ def cost_of(params, peak=10):
 def chosen(probs, labels, costs, budget=None, **options):
     measured = options.pop("measured_ms", ())
     return ensemble.choose(
-        probs, labels, costs, budget or Budget(), recipe.Ensemble(**options), measured_ms=measured, input_elements=4
+        probs, labels, costs, budget or Budget(), recipe.Ensemble(**options), latency_ms=measured, input_elements=4
     )
 
 
@@ -245,7 +245,7 @@ def test_latency_adds_up():
     budget = Budget(latency=(limit,))
     for ms, count in ((0.4, 2), (0.6, 1)):
         measured = [{limit: ms}] * 2
-        assert len(chosen(probs, labels, [cost_of(1)] * 2, budget, measured_ms=measured).members) == count
+        assert len(chosen(probs, labels, [cost_of(1)] * 2, budget, latency_ms=measured).members) == count
 
 
 def test_copies_of_one_network_ship_as_one_unless_asked_for():

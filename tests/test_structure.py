@@ -30,6 +30,7 @@ DOORS = {
     "typer": ("cli.py",),
     "sklearn": ("data/digits.py", "evaluation.py"),
     "scipy": ("ensemble/weights.py", "devices/fit.py"),
+    "ethosu": ("devices/vela.py",),
     "tensorboard": ("tensorboards.py",),
     "PIL": ("data/image_folder.py", "evaluation.py", "tensorboards.py"),
     "matplotlib": ("report/",),
@@ -39,7 +40,7 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("errors", "intervals", "memory", "operators", "records"),
+    ("errors", "intervals", "machine", "memory", "operators", "records"),
     ("arena",),
     ("file_bytes",),
     (
@@ -69,9 +70,11 @@ LAYERS = (
     ),
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
     ("search", "exporting"),
+    ("calibration",),
+    ("latency_budget",),
     ("evaluation", "pipeline", "bundled", "tuners"),
     ("bundle", "report", "assembly", "recipe_search"),
-    ("selection", "calibration"),
+    ("selection",),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
     ("verbs",),
@@ -88,6 +91,7 @@ HEAVY = (
     "onnx",
     "onnxruntime",
     "ai_edge_litert",
+    "ethosu",
     "sklearn",
     "scipy",
     "matplotlib",

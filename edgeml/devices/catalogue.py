@@ -1,8 +1,8 @@
 """Which devices there are: ``host``, those whose profiles ship here as TOML files, and the user's own.
 
-    edgeml/devices/NAME.toml                   ours
-    ~/.config/edgeml/devices/NAME.toml         a user's own (``edgeml devices fit``)
-    ~/.cache/edgeml/devices/host-….toml        this machine, by runtime, precision and key (``edgeml devices calibrate``)
+edgeml/devices/NAME.toml                   ours
+~/.config/edgeml/devices/NAME.toml         a user's own (``edgeml devices fit``)
+~/.cache/edgeml/devices/host-….toml        this machine, by runtime, precision and key (``edgeml devices calibrate``)
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check(limit: Limit) -> None:
     if found.judge == "vela":
         from edgeml.devices import vela
 
-        vela.check_installed()
+        vela.version()
 
 
 def of_host(runtime: str, precision: str, key: Mapping[str, Any]) -> Path:

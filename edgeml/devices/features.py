@@ -9,6 +9,9 @@ NCHWc transformer is simulated here.
     kind:tiles  outputs in blocks (1e3)            kind:rows, kind:taps  inner loops (1e3), addresses (1e4)
     activation:1, activation:out                   reorder_in, reorder_out   changes of layout
     graph:1   a run of the whole
+
+Runtime ``vela`` has features of its own (``ethos_features``). ``cubeai`` has two, as what is published allows no more:
+graph:mac, multiply-accumulates, and graph:out, elements that all operators of the .tflite file write (1e6 each).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+from edgeml import arena
+from edgeml.devices import ethos_features
 from edgeml.errors import NotMeasuredError
-from edgeml.operators import Operator, Shape
+from edgeml.operators import Operator, Shape, not_counted
 
 Features = dict[str, float]
 Counts = defaultdict[str, float]
@@ -28,6 +33,7 @@ CONVOLUTIONS = ("conv", "depthwise")
 NARROW = ("litert",)  # XNNPACK: on AVX2 a 3 x 3 stem of 8 channels takes a sixth of the time of one of 16
 ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
 MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
+WHOLE = 1e6  # elements that a whole graph writes
 
 
 def features(operators: Sequence[Operator], runtime: str, precision: str, block: int) -> Features:
@@ -36,11 +42,15 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
     Raises:
         NotMeasuredError: an operator whose time is not modelled.
     """
+    if runtime == "cubeai":
+        return _whole(operators)
     for operator in operators:
         if operator.kind not in KINDS:
             raise NotMeasuredError(
                 f"operator '{operator.name}' ({operator.kind}): no latency model; {', '.join(KINDS)} have."
             )
+    if runtime == "vela":
+        return ethos_features.features(operators, block)
     found: Counts = defaultdict(float, {"graph:1": 1.0})
     shapes = {operator.name: operator.output_shape for operator in operators}
     has_layouts = (runtime, precision) == ("onnxruntime", "float32")
@@ -59,6 +69,18 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
     return dict(found)
 
 
+def _whole(operators: Sequence[Operator]) -> Features:
+    """Return MACs and written elements; TFLite scales and shifts apart, and has most activations fused."""
+    if unknown := not_counted(operators):
+        raise NotMeasuredError(
+            f"operator '{unknown[0].name}' ({unknown[0].kind}): not known; its time is in no figure."
+        )
+    twice = [operator for operator in operators if operator.kind == "affine" and operator.biases]
+    written = [operator for operator in arena.as_converted(operators) if operator.kind != "input"]
+    elements = sum(math.prod(operator.output_shape) for operator in [*twice, *written])
+    return {"graph:mac": sum(operator.macs for operator in operators) / MACS, "graph:out": elements / WHOLE}
+
+
 def _convolution(
     found: Counts, operator: Operator, source: Shape, block: int, ends: int | None, *, has_narrow: bool
 ) -> None:
@@ -72,7 +94,9 @@ def _convolution(
     outputs = channels if ends == 0 else _up(channels, block)
     written = outputs if ends is not None else channels
     weights = taps * outputs * (1 if depthwise else inputs)
-    name = _name(operator, source, block, ends) + ("_narrow" if has_narrow and operator.kind == "conv" and 2 * channels <= block else "")
+    name = _name(operator, source, block, ends) + (
+        "_narrow" if has_narrow and operator.kind == "conv" and 2 * channels <= block else ""
+    )
     found[f"{name}:1"] += 1
     found[f"{name}:mac"] += places * weights / MACS
     found[f"{name}:w"] += weights / WEIGHTS

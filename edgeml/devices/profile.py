@@ -38,7 +38,10 @@ class Profile:
 
     ``range``: the least and most that was measured of each feature. ``key``: what must be the same for the profile to
     hold (processor, instruction sets, runtime version, threads, space, input shape). ``error``: p5, p50, p95 of
-    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others.
+    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others,
+    and what was predicted and measured of them.
+    ``judge``: who has the last word on a file: "measured", it is timed on this machine; "vela", the compiler for
+    ``accelerator``; "none", nobody here, the prediction stands.
     """
 
     name: str
@@ -54,6 +57,10 @@ class Profile:
     networks: int
     key: Mapping[str, Any]
     held_out: Mapping[str, float] = field(default_factory=dict)
+    held_out_predicted_ms: Sequence[float] = ()
+    held_out_measured_ms: Sequence[float] = ()
+    judge: str = "measured"
+    accelerator: str = ""
 
     def predict(self, operators: Sequence[Operator]) -> Prediction:
         """Predict the quiet latency of a network's folded operators.
@@ -69,12 +76,15 @@ class Profile:
                 " space that has it, or leave it out of the search."
             )
         ms = sum(self.coefficients[name] * value for name, value in found.items())
-        outside = tuple(
-            f"{name} {value:.3g} > {self.range[name][1]:.3g}"
-            for name, value in found.items()
-            if value > BEYOND * self.range[name][1]
-        )
+        outside = tuple(filter(None, (self._outside(name, value) for name, value in found.items())))
         return Prediction(ms, ms * max(1.0, 1 / self.error["p5"]), outside)
+
+    def _outside(self, name: str, value: float) -> str:
+        """Say how a feature lies outside what was measured; below it only what is of the whole graph counts."""
+        low, high = self.range[name]
+        if value > BEYOND * high:
+            return f"{name} {value:.3g} > {high:.3g}"
+        return f"{name} {value:.3g} < {low:.3g}" if name.startswith("graph:") and value < low / BEYOND else ""
 
     def kinds(self) -> list[str]:
         """Return the kinds of operators that were measured."""

@@ -81,7 +81,7 @@ def choose(
     budget: Budget,
     config: recipe.Ensemble,
     *,
-    measured_ms: Sequence[Mapping[Limit, float]] = (),
+    latency_ms: Sequence[Mapping[Limit, float]] = (),
     input_elements: int = 0,
     refused: Collection[frozenset[int]] = (),
     seed: int = 0,
@@ -99,7 +99,7 @@ def choose(
         for size in range(1, min(config.max_members, len(costs)) + 1)
         for members in combinations(range(len(costs)), size)
         if frozenset(members) not in refused
-        and _fits(members, costs, measured_ms, budget, input_elements, probs.shape[2])
+        and _fits(members, costs, latency_ms, budget, input_elements, probs.shape[2])
     ]
     singles = [members for members in sets if len(members) == 1]
     several = [members for members in sets if len(members) > 1]
@@ -177,14 +177,14 @@ def _best_blend(sets: Sequence[Members], probs: Float, labels: Labels, config: r
 def _fits(
     members: Members,
     costs: Sequence[Cost],
-    measured_ms: Sequence[Mapping[Limit, float]],
+    latency_ms: Sequence[Mapping[Limit, float]],
     budget: Budget,
     input_elements: int,
     classes: int,
 ) -> bool:
     """Tell whether the graph of these members is within budget."""
     cost = total([costs[i] for i in members], input_elements, classes)
-    return not budget.violations(cost, _summed([measured_ms[i] for i in members if measured_ms]))
+    return not budget.violations(cost, _summed([latency_ms[i] for i in members if latency_ms]))
 
 
 def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
@@ -229,9 +229,9 @@ def _sums(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {name: value + sum(o[name] for o in others) for name, value in first.items()}
 
 
-def _summed(measured: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:
+def _summed(latency_ms: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:
     """Add up latencies: members run one after the other on one thread."""
-    return {limit: sum(ms[limit] for ms in measured) for limit in measured[0]} if measured else {}
+    return {limit: sum(ms[limit] for ms in latency_ms) for limit in latency_ms[0]} if latency_ms else {}
 
 
 def _gain(differences: Float, seed: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,19 @@ def doctor() -> Document:
 
 def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Document]:
     """Say what a search would meet, without writing anything."""
+    from edgeml import latency_budget
     from edgeml.search import rehearsal
 
-    found = rehearsal.rehearse(recipe, on_event)
+    latency_budget.check(recipe)
+    found = rehearsal.rehearse(recipe, on_event, partial(latency_budget.known_profiles, recipe))
     share, workers = found["space"]["feasible_share"], found["workers"]
     limited = f"; {found['seconds_without_time_limit'] / 60:.1f} without the time limit"
     text = [
         f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
+        *(
+            f"latency   {where} is not judged here: `edgeml devices calibrate RECIPE` makes its profile"
+            for where in found["latency_not_judged"]
+        ),
         *(_share(row, found["space"]["samples"], recipe.search.least_use) for row in found["shares"]),
         f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
         f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
