@@ -26,6 +26,7 @@ from edgeml.records import FILES, Cost, File
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search import space
 from edgeml.search.candidates import Candidate
+from edgeml.search.feasibility import Profiles
 
 INPUT = "image"
 
@@ -108,7 +109,7 @@ def probabilities_of(model: Any, x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _standings(
-    run: RunFolder, profiles: latency_budget.Profiles, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent
+    run: RunFolder, profiles: Profiles, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent
 ) -> tuple[Standing, ...]:
     """Hold one finalist against every latency limit."""
     if not profiles:

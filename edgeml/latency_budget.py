@@ -24,10 +24,10 @@ from edgeml.recipe import Recipe
 from edgeml.records import Event, File, Limit
 from edgeml.run_folder import RunFiles
 from edgeml.runtimes import Arrays
+from edgeml.search.feasibility import Profiles
 from edgeml.search.space import Space
 
 OnEvent = Callable[[Event], None]
-Profiles = Mapping[Limit, Profile]
 TARGETS = {**calibration.TARGETS, "vela": "tflite"}
 
 

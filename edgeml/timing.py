@@ -123,8 +123,8 @@ def quiet_together(blocks: Mapping[Key, Blocks]) -> dict[Key, float]:
     """Return the quiet latencies, in ms, of calls that were visited in the same rounds.
 
     A processor changes its clock for seconds at a time (17 % were seen), so that the quiet percentile of one call may
-    come from fast rounds and that of another from slow ones. Here ``minimum = own x pace of the round x noise``: pace is
-    the median over the calls, and a call's own time a low percentile of what is left, at the pace of a quiet round.
+    come from fast rounds and that of another from slow ones. Here ``minimum = own x pace of the round x noise``: pace
+    is the median over the calls, and a call's own time a low percentile of what is left, at a quiet round's pace.
     """
     minima = np.log([[block.min() for block in own] for own in blocks.values()])
     pace = np.median(minima - np.median(minima, axis=1, keepdims=True), axis=0)
