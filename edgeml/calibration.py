@@ -29,9 +29,8 @@ from edgeml.devices.stand_in import INPUT, StandIn
 from edgeml.errors import BudgetError, GateError, NotMeasuredError
 from edgeml.machine import processor
 from edgeml.operators import Operator
-from edgeml.records import Budget, Event, Limit
+from edgeml.records import Budget, Event
 from edgeml.runtimes import open_model
-from edgeml.search.space import Space
 
 NETWORKS, HELD_OUT = 50, 10
 LEAST_NETWORKS = 30  # to fit on, where a slow machine does not export more in time
@@ -47,31 +46,6 @@ CALIBRATION_SAMPLES = 8  # random pixels: what an int8 file holds does not chang
 TARGETS = {"onnxruntime": "onnx", "litert": "tflite"}
 OnEvent = Callable[[Event], None]
 Network = tuple[Operator, ...]
-
-
-def of_space(
-    space: Space, budget: Budget, limit: Limit, threads: int, on_event: OnEvent, *, again: bool = False
-) -> Profile:
-    """Return the profile of this machine for a recipe's search space, from the cache or measured now.
-
-    Raises: see ``calibrate``.
-    """
-    about = key(space, budget, limit, threads)
-    path = catalogue.of_host(limit.runtime, limit.precision, about)
-    if path.exists() and not again:
-        found = profile.read(path)
-        catalogue.check_is_here(found, about)
-        return found
-    drawn = (space.operators(values) for values in space.drawn(DRAWS * (NETWORKS + HELD_OUT), 0))
-    made = calibrate(drawn, budget, limit.runtime, limit.precision, on_event, about=about, threads=threads)
-    profile.write(made, path)
-    return made
-
-
-def cached(space: Space, budget: Budget, limit: Limit, threads: int) -> Profile | None:
-    """Return the profile of this machine that a search would use, None where it would have to be measured."""
-    path = catalogue.of_host(limit.runtime, limit.precision, key(space, budget, limit, threads))
-    return profile.read(path) if path.exists() else None
 
 
 def calibrate(
@@ -136,7 +110,7 @@ def evenly_spaced(networks: Iterable[Network], budget: Budget, count: int) -> tu
     Raises:
         BudgetError: there are not so many.
     """
-    judge, most = replace(budget, latency=()), _most_macs(budget)
+    judge, most = replace(budget, latency=()), most_macs(budget)
     found: dict[Network, int] = {}
     for operators in networks:
         cost = costs.cost(operators, keys=judge.keys)
@@ -151,7 +125,8 @@ def evenly_spaced(networks: Iterable[Network], budget: Budget, count: int) -> tu
     return ranked, [ranked[i] for i in np.linspace(0, len(ranked) - 1, count).round().astype(int)]
 
 
-def _most_macs(budget: Budget) -> float:
+def most_macs(budget: Budget) -> float:
+    """Return the MACs above which no network meets the latency limits, however fast the machine is."""
     return min((limit.max_ms * MACS_PER_MS for limit in budget.latency), default=np.inf)
 
 
@@ -204,7 +179,7 @@ def exported(operators: Network, folder: Path, runtime: str, precision: str) -> 
     """Write the file of a network with random weights into a new folder; return its path."""
     folder.mkdir(parents=True)
     samples = _samples(operators)
-    return exporting.write(StandIn(operators), folder, [TARGETS[runtime]], [precision], samples, _silent)[0].path
+    return exporting.write(StandIn(operators), folder, [TARGETS[runtime]], [precision], samples, silent)[0].path
 
 
 def _samples(operators: Network) -> dict[str, NDArray[np.float32]]:
@@ -215,16 +190,6 @@ def _samples(operators: Network) -> dict[str, NDArray[np.float32]]:
 def seconds(runtime: str, precision: str) -> float:
     """Return how long a calibration may take."""
     return SECONDS_ONNX_INT8 if (runtime, precision) == ("onnxruntime", "int8") else SECONDS
-
-
-def key(space: Space, budget: Budget, limit: Limit, threads: int) -> dict[str, Any]:
-    """Return what must be the same for a profile of this machine to hold."""
-    shape, classes = space.arguments
-    within = {name: getattr(budget, name) for name in budget.keys}
-    return {
-        **of_machine(limit.runtime, threads), "space": sorted(space.names), "only": sorted(space.only),
-        "input_shape": list(shape), "classes": classes, "within": within,
-    }  # fmt: skip
 
 
 def of_machine(runtime: str, threads: int) -> dict[str, Any]:
@@ -239,5 +204,5 @@ def version(runtime: str) -> str:
     return found
 
 
-def _silent(event: Event) -> None:
-    del event
+def silent(event: Event) -> None:
+    """Tell nobody."""

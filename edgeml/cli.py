@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,22 +13,16 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from edgeml.errors import EdgemlError, Interrupted, unforeseen
+from edgeml import cli_devices
+from edgeml.cli_frame import Debug, Json, Out, Overwrite, Quiet, Resume, Set, Workers, carry_out, failed
+from edgeml.errors import Interrupted
 from edgeml.terminal import Progress, Terminal, table
 
 app = typer.Typer(
     name="edgeml", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Search small Keras networks under a budget, fold, ensemble, export to TFLite and ONNX, prove every file.",
 )  # fmt: skip
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show what libraries print, and tracebacks.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Networks trained at once (search.workers).")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of the bundle; exported/NAME if not given.")]
+app.add_typer(cli_devices.app, name="devices")
 
 
 def main() -> None:
@@ -52,36 +45,7 @@ def _misused(error: TyperException, *, as_json: bool) -> int:
         message = " ".join(error.format_message().split())
         stop = "" if message.endswith((".", "?")) else "."
         help_ = f"{context.command_path if context else 'edgeml'} --help"
-        return _failed(terminal, error.exit_code, "UsageError", f"{message}{stop} `{help_}` shows what is allowed.")
-
-
-def _carry_out(verb: Callable[[Terminal], tuple[str, Any, int]], *, as_json: bool, quiet: bool, debug: bool) -> None:
-    """Run a verb; print its result or its one-line error, and exit with the right code."""
-    code = 0
-    with Terminal(as_json=as_json, quiet=quiet, debug=debug) as terminal:
-        try:
-            text, document, code = verb(terminal)
-            terminal.result(text, document)
-        except EdgemlError as error:
-            code = _failed(terminal, error.exit_code, type(error).__name__, str(error))
-        except KeyboardInterrupt:
-            code = _failed(terminal, Interrupted.exit_code, "Interrupted", "stopped; nothing was written.")
-        except BrokenPipeError:
-            terminal.out_is_closed()  # the reader has seen enough (`| head`)
-        except Exception as error:  # noqa: BLE001  (the last door: everything that was not foreseen)
-            if debug:
-                traceback.print_exc(file=terminal.err)
-            code = _failed(terminal, *unforeseen(error))
-    sys.exit(code)
-
-
-def _failed(terminal: Terminal, code: int, kind: str, message: str) -> int:
-    terminal.clear()
-    if terminal.as_json:
-        terminal.result("", {"error": {"code": code, "kind": kind, "message": message}})
-    else:
-        print(f"edgeml: {message}", file=terminal.err)
-    return code
+        return failed(terminal, error.exit_code, "UsageError", f"{message}{stop} `{help_}` shows what is allowed.")
 
 
 def _interruptible(work: Callable[[], Any], resume: str) -> Any:
@@ -138,7 +102,7 @@ def run(
         work = partial(make.run, recipe, *told, resume=resume, overwrite=overwrite)
         return *_interruptible(work, _command_to_resume()), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -166,7 +130,7 @@ def search(
         work = partial(make.search, loaded, Progress(terminal), terminal, resume=resume, overwrite=overwrite)
         return *_interruptible(work, _command_to_resume()), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -195,7 +159,7 @@ def export(
         files = {"samples": samples, "calibration": calibration, "labels": labels}
         return *make.export_model(source, to, precision, out, files, Progress(terminal), terminal), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -213,7 +177,7 @@ def verify(
 
         return examine.verify(bundle, layers=layers)
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -232,7 +196,7 @@ def benchmark(
 
         return *examine.benchmark(sources, against, threads), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -249,7 +213,7 @@ def inspect(
 
         return *inspection.inspect(model), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -266,7 +230,7 @@ def report(
 
         return *examine.report(bundle), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -277,7 +241,7 @@ def schema(as_json: Json = True, quiet: Quiet = False, debug: Debug = False) -> 
     def verb(_: Terminal) -> tuple[str, Any, int]:
         return "", recipe_file.json_schema(), 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
 
 @app.command()
@@ -295,4 +259,4 @@ def doctor(as_json: Json = False, quiet: Quiet = False, debug: Debug = False) ->
         text += [f"problem: {line}" for line in found["problems"]] or ["no problems found"]
         return "\n".join(text), found, 1 if found["problems"] else 0
 
-    _carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)

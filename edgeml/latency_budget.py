@@ -21,7 +21,7 @@ from edgeml.devices.profile import Profile
 from edgeml.errors import NotMeasuredError, TargetError
 from edgeml.operators import Operator
 from edgeml.recipe import Recipe
-from edgeml.records import Event, File, Limit
+from edgeml.records import Budget, Event, File, Limit
 from edgeml.run_folder import RunFiles
 from edgeml.runtimes import Arrays
 from edgeml.search.feasibility import Profiles
@@ -72,16 +72,56 @@ def known_profiles(recipe: Recipe, networks: Space) -> dict[Limit, Profile]:
     for limit in recipe.budget.latency:
         is_host = limit.device == HOST
         threads = recipe.benchmark.threads
-        one = calibration.cached(networks, recipe.budget, limit, threads) if is_host else catalogue.get(limit.device)
+        one = cached(networks, recipe.budget, limit, threads) if is_host else catalogue.get(limit.device)
         if one is not None:
             found[limit] = one
     return found
 
 
+def host_profile(
+    space: Space, budget: Budget, limit: Limit, threads: int, on_event: OnEvent, *, again: bool = False
+) -> Profile:
+    """Return the profile of this machine for a recipe's search space, from the cache or measured now.
+
+    Raises: see ``calibration.calibrate``.
+    """
+    about = host_key(space, budget, limit, threads)
+    path = catalogue.of_host(limit.runtime, limit.precision, about)
+    if path.exists() and not again:
+        found = profile.read(path)
+        catalogue.check_is_here(found, about)
+        return found
+    drawn = (
+        space.operators(values)
+        for values in space.drawn(calibration.DRAWS * (calibration.NETWORKS + calibration.HELD_OUT), 0)
+    )
+    made = calibration.calibrate(drawn, budget, limit.runtime, limit.precision, on_event, about=about, threads=threads)
+    profile.write(made, path)
+    return made
+
+
+def cached(space: Space, budget: Budget, limit: Limit, threads: int) -> Profile | None:
+    """Return the profile of this machine that a search would use, None where it would have to be measured."""
+    path = catalogue.of_host(limit.runtime, limit.precision, host_key(space, budget, limit, threads))
+    return profile.read(path) if path.exists() else None
+
+
+def host_key(space: Space, budget: Budget, limit: Limit, threads: int) -> dict[str, Any]:
+    """Return what must be the same for a profile of this machine to hold."""
+    shape, classes = space.arguments
+    within = {name: getattr(budget, name) for name in budget.keys}
+    if budget.latency:
+        within["most_macs"] = round(_calibration.most_macs(budget))
+    return {
+        **calibration.of_machine(limit.runtime, threads), "space": sorted(space.names), "only": sorted(space.only),
+        "input_shape": list(shape), "classes": classes, "within": within,
+    }  # fmt: skip
+
+
 def _profile(recipe: Recipe, limit: Limit, networks: Space, on_event: OnEvent) -> Profile:
     if limit.device != HOST:
         return catalogue.get(limit.device)
-    return calibration.of_space(networks, recipe.budget, limit, recipe.benchmark.threads, on_event)
+    return host_profile(networks, recipe.budget, limit, recipe.benchmark.threads, on_event)
 
 
 def standings(

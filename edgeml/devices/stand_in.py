@@ -70,12 +70,12 @@ def _constants(
 
 
 def _conv(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any) -> Any:
-    y = tf.nn.conv2d(x[0], weights, operator.strides, "SAME")
+    y = tf.nn.conv2d(x[0], weights, operator.strides, _padding(x[0], operator, operator.strides))
     return tf.nn.bias_add(y, biases) if operator.biases else y
 
 
 def _depthwise(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any) -> Any:
-    y = tf.nn.depthwise_conv2d(x[0], weights, (1, *operator.strides, 1), "SAME")
+    y = tf.nn.depthwise_conv2d(x[0], weights, (1, *operator.strides, 1), _padding(x[0], operator, operator.strides))
     return tf.nn.bias_add(y, biases) if operator.biases else y
 
 
@@ -84,13 +84,24 @@ def _dense(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any)
     return tf.nn.bias_add(y, biases) if operator.biases else y
 
 
+def _max_pool(tf: Any, operator: Operator, x: list[Any]) -> Any:
+    window = tuple(-(-size // after) for size, after in zip(x[0].shape[1:3], operator.output_shape[:2], strict=True))
+    return tf.nn.max_pool2d(x[0], window, window, _padding(x[0], operator, window))
+
+
+def _padding(x: Any, operator: Operator, strides: Sequence[int]) -> str:
+    """Return the padding that gives the operator's output its size; other people's networks pad with nothing, too."""
+    same = tuple(-(-size // stride) for size, stride in zip(x.shape[1:3], strides, strict=True))
+    return "SAME" if same == operator.output_shape[:2] else "VALID"
+
+
 _COMPUTE: dict[str, Callable[..., Any]] = {
     "conv": _conv,
     "depthwise": _depthwise,
     "dense": _dense,
     "affine": lambda tf, operator, x, weights, biases: x[0] * weights + biases,
     "add": lambda tf, operator, x: x[0] + x[1],
-    "max_pool": lambda tf, operator, x: tf.nn.max_pool2d(x[0], 2, 2, "SAME"),
+    "max_pool": _max_pool,
     "global_pool": lambda tf, operator, x: tf.reduce_mean(x[0], (1, 2)),
     "softmax": lambda tf, operator, x: tf.nn.softmax(x[0]),
 }

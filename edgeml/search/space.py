@@ -56,15 +56,7 @@ class Space:
 
     def drawn(self, count: int, seed: int) -> list[dict[str, Any]]:
         """Return the values of ``count`` random networks, in budget or not."""
-        entries, found = self.hyperparameters().space, list[dict[str, Any]]()
-        state = (seed + 1) << 32  # KerasTuner samples by one number: streams of near seeds would meet
-        for _ in range(count):
-            values: dict[str, Any] = {}
-            for entry in oracles.active(entries, values):
-                values[entry.name] = entry.random_sample(state)
-                state += 1
-            found.append(values)
-        return found
+        return oracles.drawn(self.hyperparameters().space, count, seed)
 
     def name_of(self, values: Mapping[str, Any]) -> str:
         """Return the space that these values belong to."""

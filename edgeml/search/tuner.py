@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeml import train
+from edgeml import calibration, train
+from edgeml.calibration import silent
+from edgeml.devices import catalogue, profile
+from edgeml.devices.profile import Profile
 from edgeml.errors import BudgetError, EdgemlError, TargetError, UsageError
 from edgeml.operators import Operator
-from edgeml.records import Budget
+from edgeml.records import Budget, Limit
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility, identity
 from edgeml.search.oracles import write_json
 
+CALIBRATION_DRAWS = 180  # networks that are built for a calibration, a fifth of a second each or more
 TELLING = 200  # networks refused in a row, a fifth of a second each or more, before the user hears of it
 
 
@@ -31,12 +36,17 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
     limits ``params`` alone, a network that cannot be read layer by layer (subclassed, or with a layer of unknown cost)
     is charged all its weights.
 
+    Latency limits are judged by predictions: of a device that ``edgeml devices`` lists, or of this machine (``host``),
+    which ``search`` calibrates first with networks of the hypermodel and random weights: a minute, and the time to
+    build 180 networks. The profiles lie in ``devices/`` of the project's folder, where a search that goes on finds them.
+
     ``tuner.feasibility`` holds counts of refusals. A search that ends early because the tuner's own oracle proposes
     nothing that fits warns of it, and ``tuner.oracle.stopped_because`` says why.
 
     Raises:
         UsageError: from the constructor, if there is no hypermodel whose networks could be counted.
-        BudgetError: from ``search``, if no network of the space fits.
+        BudgetError: from ``search``, if no network of the space fits, or too few to calibrate with.
+        GateError: from ``search``, if this machine cannot be calibrated to a tenth.
         TargetError: from ``search``, if a network has a layer whose cost is not known.
     """
     return type(f"Budgeted{tuner_class.__name__}", (_Budgeted, tuner_class), {"budget": budget})
@@ -97,6 +107,7 @@ class _Budgeted:
         self.input_shape = _input_shape(args[0] if args else kwargs.get("x"))
         targets = args[1] if len(args) > 1 else kwargs.get("y")
         self.first_target = targets[:1] if isinstance(targets, np.ndarray) else None
+        self.feasibility.profiles = {limit: self._profile(limit) for limit in self.budget.latency}
         return super().search(*args, **kwargs)  # type: ignore[misc]
 
     def _try_build(self, hp: Any) -> Any:
@@ -105,6 +116,29 @@ class _Budgeted:
         if self.first_target is not None and model.optimizer is not None and _has_one_output(model):
             train.make_variables(model, self.first_target, np.ones((1, *model.output_shape[1:]), "float32"))
         return model
+
+    def _profile(self, limit: Limit) -> Profile:
+        """Return the profile that judges a latency limit; this machine is measured once per project."""
+        catalogue.check(limit)
+        if limit.device != catalogue.HOST:
+            return catalogue.get(limit.device)
+        kept = Path(self.project_dir) / "devices" / f"{limit.runtime}_{limit.precision}.toml"  # type: ignore[attr-defined]
+        here = calibration.of_machine(limit.runtime, threads=1)
+        if not kept.exists():
+            entries = self.oracle.get_space().space
+            networks = filter(None, map(self._buildable, oracles.drawn(entries, CALIBRATION_DRAWS, 0)))
+            made = calibration.calibrate(networks, self.budget, limit.runtime, limit.precision, silent, about=here)
+            profile.write(made, kept)
+        found = profile.read(kept)
+        catalogue.check_is_here(found, here)
+        return found
+
+    def _buildable(self, values: Mapping[str, Any]) -> tuple[Operator, ...] | None:
+        try:
+            return tuple(operators_of(self, values, self.budget))
+        except Exception as error:  # noqa: BLE001  (as in ``_judged``)
+            self._unbuildable[identity(values)] = error
+            return None
 
     def on_search_end(self) -> None:
         """Say why there are no trials, or fewer than asked for."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.records import Cost
-from edgeml.search.oracles._refusing import Accepts, CallAgain, active, defaults
+from edgeml.search.oracles._refusing import Accepts, CallAgain, active, defaults, drawn
 from edgeml.search.oracles._saving import Atomic, write_json
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "active",
     "create",
     "defaults",
+    "drawn",
     "restricted",
     "seed_with_zero",
     "write_json",

@@ -66,6 +66,19 @@ class CallAgain:
         return {"status": "STOPPED", "values": None}
 
 
+def drawn(space: list[Any], count: int, seed: int) -> list[dict[str, Any]]:
+    """Return the values of ``count`` random networks, in budget or not."""
+    found = list[dict[str, Any]]()
+    state = (seed + 1) << 32  # KerasTuner samples by one number: streams of near seeds would meet
+    for _ in range(count):
+        values: dict[str, Any] = {}
+        for entry in active(space, values):
+            values[entry.name] = entry.random_sample(state)
+            state += 1
+        found.append(values)
+    return found
+
+
 def defaults(space: list[Any]) -> Iterator[dict[str, Any]]:
     """Yield the default of a space; of a union of spaces, whose first entry names one of them, the default of each."""
     first = space[0] if space else None

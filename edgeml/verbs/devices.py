@@ -1,0 +1,141 @@
+"""``edgeml devices``: list, show, calibrate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeml.errors import UsageError
+from edgeml.plugins import did_you_mean
+from edgeml.recipe import Recipe
+from edgeml.records import Event, Limit, to_json
+from edgeml.terminal import table
+
+Document = dict[str, Any]
+RUNTIMES, PRECISIONS = ("onnxruntime", "litert"), ("float32", "int8")
+ANY_MS = 1e9  # a calibration that no latency limit asks for
+
+
+def listed() -> tuple[str, Document]:
+    """List every device, and the profiles of this machine."""
+    from edgeml.devices import catalogue, profile
+
+    others = [(name, path, profile.read(path)) for name, path in catalogue.paths().items()]
+    hosts = [(catalogue.HOST, path, profile.read(path)) for path in catalogue.of_hosts()]
+    rows = [[name, p.runtime, p.runtime_version, p.precision, _error(p.error), p.description]
+            for name, _, p in [*hosts, *others]]  # fmt: skip
+    if not hosts:
+        rows.insert(0, [catalogue.HOST, "onnxruntime, litert", "", "float32, int8", "", "this machine; not calibrated"])
+    document = {
+        "devices": [
+            {"name": name, "path": str(path), "is_here": _is_here(p) if name == catalogue.HOST else None, **_about(p)}
+            for name, path, p in [*hosts, *others]
+        ],
+        "names": catalogue.names(),
+    }
+    return table(["device", "runtime", "version", "precision", "error p5 to p95", "what it is"], rows), document
+
+
+def shown(name: str) -> tuple[str, Document]:
+    """Show one device, or each of the profiles of this machine.
+
+    Raises:
+        UsageError: no such device, or the host has not been calibrated.
+        DataError: a file that is no profile.
+    """
+    from edgeml.devices import catalogue, profile
+
+    if name.endswith(".toml"):
+        paths = [Path(name)]
+    elif name == catalogue.HOST:
+        paths = catalogue.of_hosts()
+        if not paths:
+            raise UsageError("device host: not calibrated yet. Run `edgeml devices calibrate RECIPE`.")
+    else:
+        catalogue.get(name)  # says which there are
+        paths = [catalogue.paths()[name]]
+    found = [(path, profile.read(path)) for path in paths]
+    text = "\n\n".join(_page(path, one) for path, one in found)
+    return text, {"profiles": [{"path": str(path), **_about(one), **_details(one)} for path, one in found]}
+
+
+def _page(path: Path, one: Any) -> str:
+    held = one.held_out
+    lines = [
+        f"{one.name}: {one.description}",
+        f"  runtime     {one.runtime} {one.runtime_version}, {one.precision}",
+        f"  made from   {one.source}",
+        f"  error       predicted / measured {_error(one.error)} (5th to 95th percentile), {one.networks} networks",
+        *([f"  held out    {held['p50']:.1%} median, {held['p90']:.1%} p90 of {held['networks']:.0f} networks"]
+          if held else []),
+        f"  last word   {JUDGES[one.judge]}",
+        *(f"  {key:<11} {_said(value)}" for key, value in one.key.items()),
+        *([] if one.name != "host" or _is_here(one) else [
+            "  not of here: another processor or runtime version; `edgeml devices calibrate RECIPE` makes one"]),
+        f"  operators   {', '.join(one.kinds())}",
+        f"  file        {path}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+JUDGES = {
+    "measured": "finalists are measured on this machine",
+    "vela": "finalists are compiled by Vela",
+    "none": "the prediction stands, its error on top",
+}
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items()) or "no limit"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _is_here(one: Any) -> bool:
+    from edgeml import calibration
+
+    here = calibration.of_machine(one.runtime, one.key.get("threads", 1))
+    return all(one.key.get(name) == value for name, value in here.items())
+
+
+def _error(error: Any) -> str:
+    return f"{error['p5']:.3f} to {error['p95']:.3f}"
+
+
+def _about(one: Any) -> Document:
+    names = ("description", "runtime", "runtime_version", "precision", "source", "error", "networks", "held_out",
+             "judge", "key")  # fmt: skip
+    return {name: to_json(getattr(one, name)) for name in names}
+
+
+def _details(one: Any) -> Document:
+    return {"operators": one.kinds(), "block": one.block, "coefficients": dict(one.coefficients)}
+
+
+def calibrated(recipe: Recipe, runtime: str, precision: str, on_event: Callable[[Event], None]) -> tuple[str, Document]:
+    """Measure this machine for the space, input and budget of a recipe.
+
+    Raises:
+        UsageError: a runtime or precision that is not calibrated.
+        GateError, BudgetError: see ``calibration.calibrate``.
+    """
+    for word, given, allowed in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if given not in allowed:
+            near = did_you_mean(given, list(allowed))
+            raise UsageError(f"--{word}: got '{given}'; {' or '.join(allowed)} is allowed.{near}")
+    from edgeml import data, latency_budget, splits
+    from edgeml.devices import catalogue
+    from edgeml.search import space
+
+    on_event(Event("data", "loading"))
+    dataset = data.load(recipe.data)
+    arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
+    networks = space.of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
+    asked = [one for one in recipe.budget.latency if (one.runtime, one.precision) == (runtime, precision)]
+    limit = next((one for one in asked if one.device == catalogue.HOST),
+                 Limit(catalogue.HOST, runtime, precision, ANY_MS))  # fmt: skip
+    threads = recipe.benchmark.threads
+    made = latency_budget.host_profile(networks, recipe.budget, limit, threads, on_event, again=True)
+    path = catalogue.of_host(runtime, precision, latency_budget.host_key(networks, recipe.budget, limit, threads))
+    return _page(path, made), {"device": catalogue.HOST, "profile": str(path), **_about(made)}
