@@ -111,7 +111,7 @@ def host_key(space: Space, budget: Budget, limit: Limit, threads: int) -> dict[s
     shape, classes = space.arguments
     within = {name: getattr(budget, name) for name in budget.keys}
     if budget.latency:
-        within["most_macs"] = round(_calibration.most_macs(budget))
+        within["most_macs"] = round(calibration.most_macs(budget))
     return {
         **calibration.of_machine(limit.runtime, threads), "space": sorted(space.names), "only": sorted(space.only),
         "input_shape": list(shape), "classes": classes, "within": within,

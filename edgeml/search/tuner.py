@@ -38,7 +38,7 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
 
     Latency limits are judged by predictions: of a device that ``edgeml devices`` lists, or of this machine (``host``),
     which ``search`` calibrates first with networks of the hypermodel and random weights: a minute, and the time to
-    build 180 networks. The profiles lie in ``devices/`` of the project's folder, where a search that goes on finds them.
+    build 180 networks. The profiles lie in ``devices/`` of the project's folder; a search that goes on finds them.
 
     ``tuner.feasibility`` holds counts of refusals. A search that ends early because the tuner's own oracle proposes
     nothing that fits warns of it, and ``tuner.oracle.stopped_because`` says why.
