@@ -24,7 +24,6 @@ from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.recipe import Recipe
 from edgeml.records import FILES, Cost, File
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search import space
 from edgeml.search.candidates import Candidate
 from edgeml.search.feasibility import Profiles
 
@@ -63,7 +62,7 @@ def assemble(
         models = [pipeline.load_finalist(run, candidate) for candidate in finalists]
         x, y = arrays["blend"]
         probabilities = np.stack([probabilities_of(model, x) for model in models])
-        profiles = latency_budget.profiles_of(run, space.of_run(run, arrays), on_event)
+        profiles = latency_budget.profiles_of_search(run)
         standings = [_standings(run, profiles, model, arrays, on_event) for model in models]
         field = Field(tuple(finalists), tuple(models), probabilities, tuple(standings))
         field = _within_latency(run, field)
@@ -112,7 +111,7 @@ def _standings(
     run: RunFolder, profiles: Profiles, model: Any, arrays: Mapping[str, Arrays], on_event: OnEvent
 ) -> tuple[Standing, ...]:
     """Hold one finalist against every latency limit."""
-    if not profiles:
+    if not run.recipe.budget.latency:
         return ()
     folded = fold_batch_norm(model).model
     samples = {INPUT: np.asarray(arrays["train"][0][: calibration.FINALIST_SAMPLES], "float32")}

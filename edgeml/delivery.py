@@ -25,7 +25,6 @@ from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
-from edgeml.search import space
 from edgeml.search.candidates import Candidate
 
 
@@ -55,7 +54,7 @@ def deliver(
             )
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
-            latency, standings = _benchmark(run, graph, artifacts, samples, arrays, on_event)
+            latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
         with timed(seconds, "evaluate"):
             on_event(Event("evaluate", "test split, once"))
             report = manifests.report(
@@ -102,7 +101,6 @@ def _benchmark(
     graph: Graph,
     artifacts: Sequence[exporting.Artifact],
     samples: Mapping[str, NDArray[Any]],
-    arrays: Mapping[str, Arrays],
     on_event: OnEvent,
 ) -> tuple[list[timing.Latency], tuple[Standing, ...]]:
     """Time every file and hold the whole graph against the latency budget.
@@ -116,7 +114,7 @@ def _benchmark(
     )  # fmt: skip
     have = {(a.target, a.precision): a.path for a in artifacts}
     timed = {(a.target, a.precision): r.quiet_ms for a, r in zip(artifacts, records, strict=True)}
-    profiles = latency_budget.profiles_of(run, space.of_run(run, arrays), on_event)
+    profiles = latency_budget.profiles_of_search(run)
     standings = latency_budget.standings(
         run.recipe, profiles, graph.folding.model, graph.operators, samples, on_event, have=have, timed_ms=timed
     )

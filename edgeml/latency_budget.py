@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edgeml import calibration, exporting, timing
 from edgeml.devices import catalogue, profile, vela
 from edgeml.devices.catalogue import HOST
 from edgeml.devices.profile import Profile
-from edgeml.errors import NotMeasuredError, TargetError
+from edgeml.errors import NotMeasuredError, TargetError, UsageError
 from edgeml.operators import Operator
 from edgeml.recipe import Recipe
 from edgeml.records import Budget, Event, File, Limit
@@ -59,11 +60,32 @@ def profiles_of(run: RunFiles, networks: Space, on_event: OnEvent) -> dict[Limit
     """
     found = {}
     for limit in run.recipe.budget.latency:
-        kept = run.path("devices", f"{limit.where.replace('/', '_')}.toml")
+        kept = _kept(run, limit)
         if not kept.exists():
             profile.write(_profile(run.recipe, limit, networks, on_event), kept)
         found[limit] = profile.read(kept)
+        if limit.device == HOST:
+            catalogue.check_is_here(found[limit], calibration.of_machine(limit.runtime, run.recipe.benchmark.threads))
     return found
+
+
+def profiles_of_search(run: RunFiles) -> dict[Limit, Profile]:
+    """Return what judged a search that has ended; a host profile only if this machine is the one that it is of."""
+    found = {}
+    for limit in run.recipe.budget.latency:
+        kept = _kept(run, limit)
+        if limit.device != HOST:
+            found[limit] = profile.read(kept) if kept.exists() else catalogue.get(limit.device)
+        elif kept.exists():
+            one = profile.read(kept)
+            with suppress(UsageError):
+                catalogue.check_is_here(one, calibration.of_machine(limit.runtime, run.recipe.benchmark.threads))
+                found[limit] = one
+    return found
+
+
+def _kept(run: RunFiles, limit: Limit) -> Path:
+    return run.path("devices", f"{limit.where.replace('/', '_')}.toml")
 
 
 def known_profiles(recipe: Recipe, networks: Space) -> dict[Limit, Profile]:
@@ -88,9 +110,7 @@ def host_profile(
     about = host_key(space, budget, limit, threads)
     path = catalogue.of_host(limit.runtime, limit.precision, about)
     if path.exists() and not again:
-        found = profile.read(path)
-        catalogue.check_is_here(found, about)
-        return found
+        return profile.read(path)
     drawn = (
         space.operators(values)
         for values in space.drawn(calibration.DRAWS * (calibration.NETWORKS + calibration.HELD_OUT), 0)

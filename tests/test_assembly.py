@@ -35,7 +35,7 @@ def field():
     finalists = tuple(
         Candidate(f"t000{i}", "dense", 1, {}, assembly.fold(model).cost, "completed") for i, model in enumerate(models)
     )
-    return Field(finalists, models, blend, ({}, {}, {})), labels
+    return Field(finalists, models, blend, ((), (), ())), labels
 
 
 def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monkeypatch):

@@ -198,7 +198,7 @@ def cost_of(params, peak=10):
 
 
 def chosen(probs, labels, costs, budget=None, **options):
-    measured = options.pop("measured_ms", ())
+    measured = options.pop("latency_ms", ())
     return ensemble.choose(
         probs, labels, costs, budget or Budget(), recipe.Ensemble(**options), latency_ms=measured, input_elements=4
     )

@@ -5,9 +5,10 @@ from fractions import Fraction
 import pytest
 
 from edgeml import costs
+from edgeml.devices.profile import Profile
 from edgeml.errors import BudgetError
 from edgeml.operators import Operator
-from edgeml.records import Budget
+from edgeml.records import Budget, Limit
 from edgeml.search.feasibility import PATIENCE, Feasibility
 
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
@@ -127,3 +128,43 @@ def test_nothing_fits_names_the_smallest_network_and_its_cost():
 
 def test_nothing_built_is_said_too():
     assert "no network of the space could be built" in str(judge(Budget()).none_fits())
+
+
+LIMIT = Limit("board", "litert", "float32", max_ms=3.0)
+PROFILE = Profile(
+    name="board", description="", runtime="litert", runtime_version="1", precision="float32", source="", block=8,
+    coefficients={"graph:1": 1.0, "input:out": 0.0, "dense:1": 0.0, "dense:w": 1e4}, key={}, networks=50,
+    range=dict.fromkeys(("graph:1", "input:out", "dense:1", "dense:w"), (0.0, 1.0)), error={"p5": 0.8, "p95": 1.1},
+)  # fmt: skip
+
+
+def timed(shares=(Fraction(1),), least_use=0.0, kind="dense"):
+    def operators(values):
+        return Operator("x", "input", (), (1,)), Operator("d", kind, ("x",), (1,), values["n"])
+
+    return Feasibility(operators, Budget(latency=(LIMIT,)), shares, least_use, profiles={LIMIT: PROFILE})
+
+
+def test_a_latency_limit_is_judged_by_the_prediction_and_its_error():
+    feasibility = timed()
+    assert feasibility.needs({"n": 1}).predicted[LIMIT].ms == pytest.approx(2.0)  # 2.5 with the error, 3 are allowed
+    assert [feasibility.accepts({"n": n}, 0) for n in (1, 2)] == [True, False]  # 3.75 are not, nor would 3.0 be
+    assert feasibility.refused == {"latency": 1}
+
+
+def test_a_share_of_a_latency_limit_is_judged_as_that_of_any_other():
+    feasibility = timed((Fraction(1), Fraction(1, 2)))
+    assert [feasibility.accepts({"n": 1}, trial) for trial in (0, 1)] == [True, False]  # 2.5 of 3, of 1.5
+
+
+def test_latency_counts_as_use_of_the_budget():
+    assert timed(least_use=0.8).accepts({"n": 1}, 0)  # 2.5 of 3
+    assert not timed(least_use=0.9).accepts({"n": 1}, 0)
+
+
+def test_what_no_device_has_measured_is_refused_and_said():
+    feasibility = timed(kind="concat")
+    assert not feasibility.accepts({"n": 1}, 0)
+    assert feasibility.refused == {"not_measured": 1}
+    with pytest.raises(BudgetError, match=r"not_measured.*concat"):
+        feasibility.keep_shares_for([{"n": 1}])

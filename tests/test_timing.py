@@ -114,3 +114,16 @@ def test_files_that_cannot_be_timed_together(small, folder):
         edgeml.benchmark([folder / "broken.onnx"])
     with pytest.raises(DataError, match="no such file"):
         edgeml.benchmark([folder / "missing.onnx"])
+
+
+def test_a_clock_that_changes_for_whole_rounds_does_not_make_calls_differ():
+    rng = np.random.default_rng(0)
+    own = rng.uniform(0.01, 1.0, 40)
+    pace = np.where(np.arange(20) % 10 < 2, 1.0, 1.17)  # a fifth of the rounds on the fast clock
+    noise = 1 + rng.exponential(0.002, (40, 20))
+    minima = own[:, None] * pace * noise
+    minima[rng.random((40, 20)) < 0.1] *= 1.5  # and visits that something else disturbed
+    blocks = {i: [np.array([ms]) for ms in row] for i, row in enumerate(minima)}
+    found = np.array(list(timing.quiet_together(blocks).values())) / own
+    assert np.ptp(found) < 0.02
+    assert abs(np.median(found) - 1) < 0.02
