@@ -35,8 +35,10 @@ from edgeml.runtimes import open_model
 NETWORKS, HELD_OUT = 50, 10
 LEAST_NETWORKS = 30  # to fit on, where a slow machine does not export more in time
 DRAWS = 40  # per network that is wanted; the feasible ones are thinned out evenly, by MACs
+LOOKED_AT = 400  # networks, for features that are rare
 SELDOM = 3  # networks that show each feature of the space, at least
 ROUNDS = 20
+TELLING = 10  # networks from one word of progress to the next
 WORST_P90 = 0.10
 SECONDS, SECONDS_ONNX_INT8 = 60.0, 180.0  # of a calibration; ONNX int8 files are made from TFLite int8 files
 EXPORT_SHARE = 0.8  # of them; the rest is for timing
@@ -70,26 +72,36 @@ def calibrate(
     exporting.check_request([TARGETS[runtime]], [precision], calibrated=True)
     drawn = draw(networks, budget, NETWORKS + HELD_OUT, runtime, precision, seed)
     drawn, ms = measure(drawn, runtime, precision, on_event, threads=threads)
-    held, fitted = drawn[:HELD_OUT], drawn[HELD_OUT:]
+    held, rest = held_out([_shown(network, runtime, precision) for network in drawn])
     on_event(Event("calibrate", f"{runtime} {precision}: fitting"))
     made = profile.of_fit(
-        fit(fitted, ms[HELD_OUT:], runtime, precision), name=catalogue.HOST, description=processor()["cpu"],
+        fit([drawn[i] for i in rest], ms[rest], runtime, precision), name=catalogue.HOST, description=processor()["cpu"],
         runtime=runtime, runtime_version=version(runtime), precision=precision, key=about,
-        source=f"calibrated on {len(fitted)} random networks, {ROUNDS} rounds, in"
+        source=f"calibrated on {len(rest)} random networks, {ROUNDS} rounds, in"
         f" {time.monotonic() - started:.0f} seconds",
     )  # fmt: skip
-    predicted = np.array([made.predict(operators).ms for operators in held])
-    errors = np.abs(predicted / ms[:HELD_OUT] - 1)
+    predicted, measured = np.array([made.predict(drawn[i]).ms for i in held]), ms[held]
+    errors = np.abs(predicted / measured - 1)
     p50, p90 = np.percentile(errors, [50, 90]).tolist()
     if p90 > WORST_P90:
         raise GateError(
-            f"devices calibrate {runtime} {precision}: on {HELD_OUT} networks that it has not seen the model errs by"
+            f"devices calibrate {runtime} {precision}: on {len(held)} networks that it has not seen the model errs by"
             f" {p90:.1%} (90th percentile), {WORST_P90:.0%} are allowed. Stop other programs and calibrate again."
         )
-    found = {"p50": p50, "p90": p90, "networks": HELD_OUT}
+    found = {"p50": p50, "p90": p90, "networks": len(held)}
     return replace(
-        made, held_out=found, held_out_predicted_ms=predicted.tolist(), held_out_measured_ms=ms[:HELD_OUT].tolist()
+        made, held_out=found, held_out_predicted_ms=predicted.tolist(), held_out_measured_ms=measured.tolist()
     )
+
+
+def held_out(shown: Sequence[frozenset[str]]) -> tuple[list[int], list[int]]:
+    """Return the indices of ``HELD_OUT`` networks and of the others, which show every feature of the former, too."""
+    counts, held = Counter(itertools.chain.from_iterable(shown)), list[int]()
+    for index, features_ in enumerate(shown):
+        if len(held) < HELD_OUT and all(counts[name] > 2 for name in features_):
+            held.append(index)
+            counts.subtract(features_)
+    return held, [index for index in range(len(shown)) if index not in held]
 
 
 def draw(
@@ -133,9 +145,11 @@ def most_macs(budget: Budget) -> float:
 def _showing_what_is_rare(
     ranked: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str
 ) -> list[Network]:
-    shown = {operators: _shown(operators, runtime, precision) for operators in ranked}
+    few = ranked[:: max(1, len(ranked) // LOOKED_AT)]
+    shown = {operators: _shown(operators, runtime, precision) for operators in {*few, *chosen}}
     counts = Counter(itertools.chain.from_iterable(shown[operators] for operators in chosen))
-    left, found = [operators for operators in ranked if operators not in set(chosen)], list[Network]()
+    taken, found = set(chosen), list[Network]()
+    left = [operators for operators in few if operators not in taken]
     for name in sorted(set().union(*shown.values())):
         having = [operators for operators in left if name in shown[operators] and operators not in found]
         for operators in having[: max(0, SELDOM - counts[name])]:
@@ -166,7 +180,8 @@ def measure(
         for number, operators in enumerate(networks):
             if time.monotonic() > deadline and len(done) >= LEAST_NETWORKS + HELD_OUT:
                 break
-            on_event(Event("calibrate", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
+            if number % TELLING == 0:
+                on_event(Event("calibrate", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
             path = exported(operators, Path(place) / str(number), runtime, precision)
             calls[number] = open_model(path, threads).single(_samples(operators))
             done.append(operators)
