@@ -75,8 +75,9 @@ def calibrate(
     held, rest = held_out([_shown(network, runtime, precision) for network in drawn])
     on_event(Event("calibrate", f"{runtime} {precision}: fitting"))
     made = profile.of_fit(
-        fit([drawn[i] for i in rest], ms[rest], runtime, precision), name=catalogue.HOST, description=processor()["cpu"],
-        runtime=runtime, runtime_version=version(runtime), precision=precision, key=about,
+        fit([drawn[i] for i in rest], ms[rest], runtime, precision), name=catalogue.HOST,
+        description=processor()["cpu"], runtime=runtime, runtime_version=version(runtime), precision=precision,
+        key=about,
         source=f"calibrated on {len(rest)} random networks, {ROUNDS} rounds, in"
         f" {time.monotonic() - started:.0f} seconds",
     )  # fmt: skip

@@ -407,3 +407,30 @@ def test_the_first_step_is_traced_once(tmp_path):
         search(tuner)
         found[name] = len(calls)
     assert found == {"KerasTuner": 2, "ours": 1}
+
+
+def test_a_latency_limit_is_kept_by_prediction(tmp_path, monkeypatch):
+    from edgeml import calibration
+    from edgeml.search import tuner as module
+
+    for name, value in {"NETWORKS": 8, "HELD_OUT": 2, "LEAST_NETWORKS": 8, "ROUNDS": 3, "WORST_P90": 100.0}.items():
+        monkeypatch.setattr(calibration, name, value)
+    monkeypatch.setattr(module, "CALIBRATION_DRAWS", 60)
+    limit = edgeml.Limit("host", "litert", "float32", max_ms=1.0)
+    options = {"objective": "val_accuracy", "directory": tmp_path, "seed": 1, "max_trials": 2}
+    loose = edgeml.budgeted(kt.RandomSearch, edgeml.Budget(latency=[limit]))(build, project_name="loose", **options)
+    search(loose)
+    assert len(loose.oracle.trials) == 2
+    predicted = [
+        loose.feasibility.needs(t.hyperparameters.values).predicted[limit] for t in loose.oracle.trials.values()
+    ]
+    assert all(0 < one.safe_ms <= 1.0 for one in predicted)
+    assert (tmp_path / "loose" / "devices" / "litert_float32.toml").is_file()
+
+    tight = edgeml.Limit("host", "litert", "float32", max_ms=1e-9)
+    none = edgeml.budgeted(kt.RandomSearch, edgeml.Budget(latency=[tight]))(build, project_name="tight", **options)
+    (tmp_path / "tight").mkdir(exist_ok=True)
+    (tmp_path / "loose" / "devices").rename(tmp_path / "tight" / "devices")  # as a search that goes on finds it
+    with pytest.raises(BudgetError, match="latency on host/litert/float32"):
+        search(none)
+    assert not none.oracle.trials

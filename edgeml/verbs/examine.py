@@ -100,7 +100,7 @@ def _bundle_of(source: Path) -> Path:
 
 def doctor() -> Document:
     """Look at this installation."""
-    from importlib.metadata import PackageNotFoundError, requires, version
+    from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
     from packaging.requirements import Requirement
 
@@ -116,7 +116,25 @@ def doctor() -> Document:
             continue
         if not wanted.specifier.contains(versions[wanted.name], prereleases=True):
             problems.append(f"{wanted.name} {versions[wanted.name]} is installed; {wanted.specifier} is due")
-    return {"versions": versions, "cpu": processor(), "extras": {}, "problems": problems}
+    extras = [name for name in metadata("edgeml-export").get_all("Provides-Extra") or [] if name != "dev"]
+    return {
+        "versions": versions, "cpu": processor(), "problems": problems,
+        "extras": {name: _is_installed(name) for name in extras},
+    }  # fmt: skip
+
+
+def _is_installed(extra: str) -> bool:
+    """Tell whether every package of an extra is there."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in requires("edgeml-export") or []]
+    names = [one.name for one in wanted if one.marker is not None and one.marker.evaluate({"extra": extra})]
+    try:
+        return all(version(name) for name in names)
+    except PackageNotFoundError:
+        return False
 
 
 def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Document]:
