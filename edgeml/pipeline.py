@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, splits
+from edgeml import data, splits, tensorboards
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
@@ -169,6 +169,8 @@ def train_finalists(
         else:
             run.ledger.append("finalist_trained", job.id, status=outcome.status, error=outcome.error,
                               seconds=outcome.seconds)  # fmt: skip
+            if outcome.is_lost:
+                tensorboards.end_lost(tensorboards.folder_of(run.root, job.id, is_finalist=True))
             on_event(Event("train", "finalist failed", {**told, "status": outcome.status, "error": outcome.error}))
     return _survivors(finalists, failed_finalists(run))
 

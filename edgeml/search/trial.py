@@ -124,9 +124,9 @@ def _board(files: RunFiles, splits: Splits, job: Job) -> tensorboards.Board | No
     if not files.recipe.search.tensorboard:
         return None
     x, y = (array[: tensorboards.SAMPLES] for array in splits["validation"])
-    about, is_finalist = files.dataset(), job.kind == "finalist"
+    about = files.dataset()
     samples = tensorboards.Samples(x, [str(about["labels"][label]) for label in y], tuple(about["value_range"]))
-    folder = files.path("tensorboard", f"finalist_{job.id}" if is_finalist else job.id)
+    folder = tensorboards.folder_of(files.root, job.id, is_finalist=job.kind == "finalist")
     return tensorboards.Board(folder, job.hyperparameters, samples)
 
 
