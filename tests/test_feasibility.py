@@ -13,7 +13,7 @@ from edgeml.search.feasibility import PATIENCE, Feasibility
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 
 
-def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0):
+def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0, counted=()):
     def operators(values):
         if calls is not None:
             calls.append(dict(values))
@@ -22,7 +22,7 @@ def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0):
             Operator("d", "dense", ("x",), (1,), values["n"], 0, 10 * values["n"]),
         )
 
-    return Feasibility(operators, budget, shares, least_use)
+    return Feasibility(operators, budget, shares, least_use, counted=counted)
 
 
 def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
@@ -45,6 +45,14 @@ def test_refusals_are_counted_by_budget_key():
     for n in (4, 5, 6):
         feasibility.accepts({"n": n}, 0)
     assert feasibility.refused == {"params": 1, "macs": 2}
+
+
+def test_what_is_counted_beside_the_budget_is_no_limit():
+    feasibility = judge(Budget(params=5), counted=("arena_bytes", "file_bytes"))
+    cost = feasibility.cost({"n": 5})
+    assert cost == judge(Budget(arena_bytes=1, file_bytes=1)).cost({"n": 5})
+    assert cost.arena_bytes["int8"] > 0
+    assert [feasibility.accepts({"n": n}, 0) for n in (5, 6)] == [True, False]
 
 
 def test_arena_and_files_are_counted_only_where_the_budget_asks_and_with_the_formulas_error():

@@ -10,6 +10,7 @@ from spies import Notes
 
 import edgeml
 from edgeml.errors import BudgetError, TargetError, UsageError
+from edgeml.keras_operators import as_if_trained
 
 # KerasTuner 1.4.8 loads weights into a compiled model whose optimizer is not built yet: Keras says so each time
 pytestmark = [
@@ -211,6 +212,22 @@ def test_nsga2_without_a_budget_counts_what_a_network_costs(tmp_path):
     tuner.search()
     for trial in tuner.oracle.trials.values():
         assert tuner.oracle._losses(trial) == [-trial.score, params(trial.hyperparameters)]
+
+
+@pytest.mark.parametrize("budget", [None, edgeml.Budget(params=10_000)])
+def test_nsga2_counts_bytes_where_they_are_minimised(budget, tmp_path):
+    base = fake(edgeml.tuners.NSGA2)
+    tuner = (edgeml.budgeted(base, budget) if budget else base)(
+        build, objective="val_accuracy", max_trials=2, seed=1, minimised=("weight_bytes", "file_bytes", "arena_bytes"),
+        directory=tmp_path,
+    )  # fmt: skip
+    tuner.search()
+    for trial in tuner.oracle.trials.values():
+        model = build(trial.hyperparameters)
+        with as_if_trained(model):
+            cost = edgeml.cost(model)
+        bytes_ = cost.weight_bytes["int8"], cost.file_bytes["tflite"]["float32"], cost.arena_bytes["int8"]
+        assert tuner.oracle._losses(trial) == [-trial.score, *bytes_]
 
 
 class Stubborn(kt.Oracle):

@@ -41,10 +41,11 @@ class Feasibility:
         *,
         files: Sequence[File] = FILES,
         in_turn: bool = True,
+        counted: Sequence[str] = (),
     ) -> None:
         self._operators = operators
         self._files = files
-        self._keys = budget.keys
+        self._keys = {*budget.keys, *counted}
         self._least_use = least_use
         self._in_turn = in_turn
         self.shares = tuple(shares)
@@ -55,7 +56,7 @@ class Feasibility:
         self.refused: Counter[str] = Counter()
 
     def cost(self, values: Values) -> Cost:
-        """Return what the network of these hyper-parameters needs; arena and files only where the budget asks."""
+        """Return what the network of these hyper-parameters needs; arena and files only where they are asked for."""
         key = identity(values)
         if key not in self._costs:
             self._costs[key] = costs.cost(self._operators(values), self._files, self._keys)

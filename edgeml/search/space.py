@@ -121,4 +121,7 @@ def feasibility_of(recipe: Recipe, networks: Space) -> Feasibility:
     shares = config.member_share if recipe.ensemble.max_members > 1 else (max(config.member_share),)
     in_turn = config.oracle != "grid"
     files = recipe.export.files
-    return Feasibility(networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn)
+    return Feasibility(
+        networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn,
+        counted=recipe.counted,
+    )  # fmt: skip

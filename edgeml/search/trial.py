@@ -132,7 +132,7 @@ def _board(files: RunFiles, splits: Splits, job: Job) -> tensorboards.Board | No
 
 def _recounted(model: Any, job: Job, recipe: Recipe) -> Cost:
     with as_if_trained(model):
-        built = costs.cost(keras_operators(fold_batch_norm(model).model), recipe.export.files, recipe.budget.keys)
+        built = costs.cost(keras_operators(fold_batch_norm(model).model), recipe.export.files, recipe.counted)
     if any(getattr(built, key) != getattr(job.cost, key) for key in RECOUNTED):
         raise IntegrityError(
             f"search space {job.space}: it declares {job.cost} for trial {job.id}, the network that it builds needs"
