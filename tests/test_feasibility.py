@@ -33,6 +33,20 @@ def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
     assert len(calls) == 1
 
 
+def test_refused_networks_are_forgotten_in_the_end_accepted_ones_and_the_smallest_are_not(monkeypatch):
+    monkeypatch.setattr("edgeml.search.feasibility.RECENT", 3)
+    calls = []
+    feasibility = judge(Budget(params=5), calls=calls)
+    numbers = (1, 9, 8, 7, 6)
+    assert [feasibility.accepts({"n": n}, 0) for n in numbers] == [True, False, False, False, False]
+    for n in (1, 6, 7, 8):
+        feasibility.cost({"n": n})
+    assert len(calls) == len(numbers)
+    feasibility.cost({"n": 9})
+    assert [call["n"] for call in calls] == [*numbers, 9]
+    assert feasibility.smallest() == ({"n": 1}, feasibility.cost({"n": 1}))
+
+
 def test_trials_are_stratified_over_shares():
     feasibility = judge(Budget(params=30), SHARES)
     accepted = [[feasibility.accepts({"n": n}, trial) for n in (30, 15, 10)] for trial in range(6)]

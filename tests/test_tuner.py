@@ -357,10 +357,11 @@ def test_a_network_that_is_not_read_layer_by_layer_is_charged_its_weights(build,
 
 
 def test_what_such_a_network_needs_beyond_weights_is_not_guessed(tmp_path):
-    budget = edgeml.Budget(params=1_000, macs=10_000)
-    options = {"objective": "val_accuracy", "directory": tmp_path, "max_trials": 2}
-    with pytest.raises(TargetError, match="its cost is not known"):
-        search(edgeml.budgeted(kt.RandomSearch, budget)(unusual, **options))
+    for kind, limits in ((kt.RandomSearch, {"macs": 10_000}), (edgeml.tuners.NSGA2, {})):  # which minimises MACs
+        budget = edgeml.Budget(params=1_000, **limits)
+        options = {"objective": "val_accuracy", "directory": tmp_path / kind.__name__, "max_trials": 2}
+        with pytest.raises(TargetError, match="its cost is not known"):
+            search(edgeml.budgeted(kind, budget)(unusual, **options))
 
 
 def test_a_tuner_without_a_hypermodel_has_nothing_to_count(tmp_path):

@@ -22,6 +22,7 @@ from edgeml.records import FILES, Budget, Cost, File
 Values = Mapping[str, Any]
 Identity = tuple[tuple[str, Any], ...]
 PATIENCE = 1_000  # networks in a row that may be refused for being small; then the space has few others, and they may
+RECENT = 1_000  # refused networks whose cost is remembered (2 kB each): a search draws fifteen for each that it trains
 
 
 def identity(values: Values) -> Identity:
@@ -30,7 +31,7 @@ def identity(values: Values) -> Identity:
 
 
 class Feasibility:
-    """The judge of a search: cost of hyper-parameters, memoised; refusals counted per budget key."""
+    """The judge of a search: cost of hyper-parameters, of accepted and recent ones kept; refusals per budget key."""
 
     def __init__(
         self,
@@ -51,16 +52,24 @@ class Feasibility:
         self.shares = tuple(shares)
         self._budgets = {share: budget.scaled(share) for share in shares}
         self._patience = dict.fromkeys(self.shares, PATIENCE)
-        self._costs: dict[Identity, Cost] = {}
-        self._granted: dict[Identity, Fraction] = {}
+        self._recent: dict[Identity, Cost] = {}
+        self._granted: dict[Identity, tuple[Fraction, Cost]] = {}
+        self._smallest: tuple[Identity, Cost] | None = None
         self.refused: Counter[str] = Counter()
 
     def cost(self, values: Values) -> Cost:
         """Return what the network of these hyper-parameters needs; arena and files only where they are asked for."""
         key = identity(values)
-        if key not in self._costs:
-            self._costs[key] = costs.cost(self._operators(values), self._files, self._keys)
-        return self._costs[key]
+        if key in self._granted:
+            return self._granted[key][1]
+        if key not in self._recent:
+            cost = costs.cost(self._operators(values), self._files, self._keys)
+            if self._smallest is None or _size(cost) < _size(self._smallest[1]):
+                self._smallest = key, cost
+            if len(self._recent) == RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[key] = cost
+        return self._recent[key]
 
     def keep_shares_for(self, smallest: Iterable[Values]) -> None:
         """Drop the shares that none of the smallest networks fits: no trial could ever use them.
@@ -84,7 +93,7 @@ class Feasibility:
 
     def share(self, values: Values) -> Fraction:
         """Return the share of the budget that these values, once accepted, were judged by."""
-        return self._granted[identity(values)]
+        return self._granted[identity(values)][0]
 
     def accepts(self, values: Values, trial: int) -> bool:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
@@ -98,7 +107,7 @@ class Feasibility:
         self.refused.update(line.split()[0] for line in violations)
         if not violations:
             self._patience[share] = PATIENCE
-            self._granted[identity(values)] = share
+            self._granted[identity(values)] = share, cost
         return not violations
 
     def _violations(self, share: Fraction, cost: Cost) -> list[str]:
@@ -113,10 +122,7 @@ class Feasibility:
 
     def smallest(self) -> tuple[Values, Cost] | None:
         """Return the network with the fewest parameters (then MACs) seen so far, if any was."""
-        if not self._costs:
-            return None
-        key, cost = min(self._costs.items(), key=lambda item: (item[1].params, item[1].macs))
-        return dict(key), cost
+        return None if self._smallest is None else (dict(self._smallest[0]), self._smallest[1])
 
     def none_fits(self) -> BudgetError:
         """Return the error for a budget that nothing seen fits."""
@@ -132,3 +138,7 @@ class Feasibility:
             f"budget: no network of the space fits{of}; the smallest seen needs {cost.params:,} params and"
             f" {cost.macs:,} MACs ({reason}; {words}). Raise the budget or take a smaller space."
         )
+
+
+def _size(cost: Cost) -> tuple[int, int]:
+    return cost.params, cost.macs
