@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, latency_budget, splits
+from edgeml import data, latency_budget, splits, tensorboards
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
@@ -171,6 +171,8 @@ def train_finalists(
         else:
             run.ledger.append("finalist_trained", job.id, status=outcome.status, error=outcome.error,
                               seconds=outcome.seconds)  # fmt: skip
+            if outcome.is_lost:
+                tensorboards.end_lost(tensorboards.folder_of(run.root, job.id, is_finalist=True))
             on_event(Event("train", "finalist failed", {**told, "status": outcome.status, "error": outcome.error}))
     return _survivors(finalists, failed_finalists(run))
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from edgeml.records import Budget, File
+from edgeml.records import COUNTS, Budget, File
 
 SCHEMA_VERSION = 1
 ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
 SEVERAL = ("nsga2",)  # the oracles that take more than one objective
 MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
-OBJECTIVES = (*MAXIMISED, "params", "macs", "peak_activation_bytes")  # costs are minimised
+OBJECTIVES = (*MAXIMISED, *COUNTS)  # costs are minimised
 SCHEDULES = ("cosine", "plateau", "constant")
 HALVING_EPOCHS = 9  # from here on Hyperband has three rungs: 1, 3 and 9 epochs
 STOPPING_EPOCHS, STOPPING_PATIENCE = 10, 5  # trials of more than 10 epochs end after 5 that bring nothing
@@ -217,6 +217,12 @@ class Recipe:
     export: Export = _rule(Export(), "which files are written")
     verify: Verify = _rule(Verify(), "gates")
     benchmark: Benchmark = _rule(Benchmark(), "how latency is measured")
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The counts that the budget limits or the search minimises."""
+        asked = {*self.budget.keys, *(self.search.objectives or ())}
+        return tuple(key for key in COUNTS if key in asked)
 
 
 FOLLOWING = tuple(one.name for one in fields(Search) if one.metadata.get("follows"))

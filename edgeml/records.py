@@ -52,7 +52,7 @@ class Cost:
 
 
 def limited(key: str, value: Any) -> int | None:
-    """Return the number that budget ``key`` limits, of a cost's ``value``; None where nothing was counted.
+    """Return the number that budget ``key`` limits and a search minimises, of a cost's ``value``; None: not counted.
 
     Of ``weight_bytes`` the smallest precision, of ``file_bytes`` the largest file.
     """

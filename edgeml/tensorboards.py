@@ -1,6 +1,7 @@
 """What TensorBoard shows of a network: scalars, hyper-parameters, histograms, and the embedding of samples.
 
     <folder>/events.out.tfevents.…      every epoch: its metrics; weights and activations as histograms; HParams
+    <folder>/events.out.tfevents.….end  of a network whose process was ended from outside: it failed
     <folder>/projector_config.pbtxt     with tensors.tsv, metadata.tsv and sprite.png: what the classifier sees
 
 Written by TensorBoard's own code, which needs no TensorFlow, so it is the same on every backend. The format of event
@@ -38,7 +39,7 @@ class Board:
     """What TensorBoard reads of one network, in ``folder``, which is emptied first.
 
     The callback writes every epoch; ``end`` writes what came of the network, so it has to be called however training
-    ends. A session without an end shows as running.
+    ends. The status of a session without an end is unknown; ``end_lost`` ends one from another process.
     """
 
     def __init__(self, folder: Path, hyperparameters: Mapping[str, Any], samples: Samples) -> None:
@@ -51,6 +52,8 @@ class Board:
         """Begin the session; return the Keras callback of its network."""
         import keras
 
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a trial that was tried before
+        self._folder.mkdir(parents=True)
         board, events = self, _Events(self._folder)
         self._events = events
         events.start(self._folder.name, self._hyperparameters)
@@ -86,17 +89,29 @@ class Board:
             write_embedding(self._folder, self._probe.embedding(self._samples.images), self._samples)
 
 
-class _Events:
-    """An event file."""
+def folder_of(root: Path, name: str, *, is_finalist: bool = False) -> Path:
+    """Return the folder of a trial or finalist of the run in ``root``."""
+    return root / "tensorboard" / (f"finalist_{name}" if is_finalist else name)
 
-    def __init__(self, folder: Path) -> None:
+
+def end_lost(folder: Path) -> None:
+    """End the session in ``folder``, if there is one, as failed: its process was killed before it could.
+
+    In a file of its own, which TensorBoard reads after the other: that one may end in half a record.
+    """
+    if folder.is_dir():
+        _Events(folder, suffix=".end").end(is_success=False)
+
+
+class _Events:
+    """An event file; of several in a folder, TensorBoard reads one after the other, by name."""
+
+    def __init__(self, folder: Path, suffix: str = "") -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        shutil.rmtree(folder, ignore_errors=True)  # of a trial that was tried before
-        folder.mkdir(parents=True)
         self._event = Event
-        self._file = (folder / f"events.out.tfevents.{int(time.time())}.edgeml").open("wb")
+        self._file = (folder / f"events.out.tfevents.{int(time.time())}.edgeml{suffix}").open("wb")
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
 
@@ -107,6 +122,7 @@ class _Events:
         known = {name: value if isinstance(value, (bool, int, float)) else str(value)
                  for name, value in hyperparameters.items()}  # fmt: skip
         self._write(summary=hparams_pb(known, trial_id=name))
+        self._file.flush()  # its process may be killed before it writes more
 
     def scalar(self, name: str, value: float, step: int) -> None:
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb

@@ -50,8 +50,9 @@ class TPE(keras_tuner.Tuner):  # type: ignore[misc]
 class NSGA2(keras_tuner.Tuner):  # type: ignore[misc]
     """Genetic tuning for several objectives: those measured, and costs of the network, which are minimised.
 
-    Arguments as of ``keras_tuner.RandomSearch``, and ``minimised``, fields of ``edgeml.Cost``. The cost of a network is
-    counted once per set of hyper-parameters, on the network built and folded. ``objective`` may be a list.
+    Arguments as of ``keras_tuner.RandomSearch``, and ``minimised``, fields of ``edgeml.Cost`` as a budget limits them.
+    The cost of a network is counted once per set of hyper-parameters, on the network built and folded. ``objective``
+    may be a list.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class NSGA2(keras_tuner.Tuner):  # type: ignore[misc]
             objective=objective, max_trials=max_trials, seed=seed, hyperparameters=hyperparameters,
             tune_new_entries=tune_new_entries, allow_new_entries=allow_new_entries,
             max_retries_per_trial=max_retries_per_trial, max_consecutive_failed_trials=max_consecutive_failed_trials,
-            costs=Feasibility(lambda values: operators_of(self, values, Budget()), Budget()).cost, minimised=minimised,
+            costs=Feasibility(lambda values: operators_of(self, values), Budget(), counted=minimised).cost,
+            minimised=minimised,
         )  # fmt: skip
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

@@ -14,7 +14,7 @@ from edgeml.search.feasibility import PATIENCE, Feasibility
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 
 
-def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0):
+def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0, counted=()):
     def operators(values):
         if calls is not None:
             calls.append(dict(values))
@@ -23,7 +23,7 @@ def judge(budget, shares=(Fraction(1),), calls=None, least_use=0.0):
             Operator("d", "dense", ("x",), (1,), values["n"], 0, 10 * values["n"]),
         )
 
-    return Feasibility(operators, budget, shares, least_use)
+    return Feasibility(operators, budget, shares, least_use, counted=counted)
 
 
 def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
@@ -32,6 +32,20 @@ def test_a_cost_is_counted_once_whatever_the_order_and_hyperbands_own_keys():
     costs = [feasibility.cost(v) for v in ({"n": 3, "m": 1}, {"m": 1, "n": 3}, {"n": 3, "m": 1, "tuner/epochs": 9})]
     assert costs[0] == costs[1] == costs[2]
     assert len(calls) == 1
+
+
+def test_refused_networks_are_forgotten_in_the_end_accepted_ones_and_the_smallest_are_not(monkeypatch):
+    monkeypatch.setattr("edgeml.search.feasibility.RECENT", 3)
+    calls = []
+    feasibility = judge(Budget(params=5), calls=calls)
+    numbers = (1, 9, 8, 7, 6)
+    assert [feasibility.accepts({"n": n}, 0) for n in numbers] == [True, False, False, False, False]
+    for n in (1, 6, 7, 8):
+        feasibility.cost({"n": n})
+    assert len(calls) == len(numbers)
+    feasibility.cost({"n": 9})
+    assert [call["n"] for call in calls] == [*numbers, 9]
+    assert feasibility.smallest() == ({"n": 1}, feasibility.cost({"n": 1}))
 
 
 def test_trials_are_stratified_over_shares():
@@ -46,6 +60,14 @@ def test_refusals_are_counted_by_budget_key():
     for n in (4, 5, 6):
         feasibility.accepts({"n": n}, 0)
     assert feasibility.refused == {"params": 1, "macs": 2}
+
+
+def test_what_is_counted_beside_the_budget_is_no_limit():
+    feasibility = judge(Budget(params=5), counted=("arena_bytes", "file_bytes"))
+    cost = feasibility.cost({"n": 5})
+    assert cost == judge(Budget(arena_bytes=1, file_bytes=1)).cost({"n": 5})
+    assert cost.arena_bytes["int8"] > 0
+    assert [feasibility.accepts({"n": n}, 0) for n in (5, 6)] == [True, False]
 
 
 def test_arena_and_files_are_counted_only_where_the_budget_asks_and_with_the_formulas_error():

@@ -47,6 +47,13 @@ def test_other_objectives_give_another_front():
     assert names(*pair, objectives=("val_accuracy",)) == ["b"]
 
 
+def test_bytes_of_several_files_are_those_of_the_largest():
+    sizes = {"a": {"onnx": {"int8": 5, "float32": 9}}, "b": {"onnx": {"int8": 4, "float32": 10}}}
+    pair = [replace(candidate(name, 0.9, 1), cost=Cost(1, 1, file_bytes=size)) for name, size in sizes.items()]
+    assert names(*pair, objectives=("val_accuracy", "file_bytes")) == ["a"]
+    assert values(pair[0], ("val_accuracy", "file_bytes")) == {"val_accuracy": 0.9, "file_bytes": 9}
+
+
 def test_balanced_accuracy_is_maximised():
     pair = [candidate("a", 0.9, 100), candidate("b", 0.95, 100)]
     pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]

@@ -46,6 +46,10 @@ WILD_SPACE = SMALL_SPACE.replace(
 
         threads = ",".join(os.environ[name] for name in THREADS)
         raise RuntimeError(f"{threads} {os.getpid()} {os.read(0, 1)!r}")
+    if does == "count":
+        import gc, keras
+
+        raise RuntimeError(str(sum(isinstance(one, keras.Model) for one in gc.get_objects())))
     held = []
     while does == "eat":
         held.append(np.ones(2_000_000))
@@ -137,6 +141,12 @@ def test_an_exception_is_the_networks_own_and_its_child_stays(engine, networks):
     )  # no job is taken from stdin
     assert len({pid for _, pid, _ in told(first)}) == 3
     assert {pid for _, pid, _ in told(first)} == {pid for _, pid, _ in told(second)}
+
+
+def test_no_network_outlives_its_job(engine, networks):
+    done(engine, *(job(networks, n) for n in range(3)))
+    outcomes, _ = done(engine, *(job(networks, n, "count") for n in range(3)))
+    assert [outcome.error.splitlines()[0] for outcome in outcomes.values()] == 3 * ["0"]
 
 
 def test_threads_that_the_user_set_are_left_as_they_are(place, networks, monkeypatch):

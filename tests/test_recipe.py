@@ -32,7 +32,7 @@ from edgeml.recipe import (
     Verify,
     with_defaults,
 )
-from edgeml.records import Budget, Limit
+from edgeml.records import COUNTS, Budget, Limit
 
 unhurried = settings(deadline=None, max_examples=50)  # shared machines: an example may take any time
 
@@ -766,8 +766,18 @@ def test_the_schema_knows_the_objectives(judge: jsonschema.Draft202012Validator)
 
     assert valid(["val_accuracy", "macs"])
     assert valid("val_accuracy")
+    assert all(valid(["val_accuracy", key]) for key in COUNTS)
     assert not valid(["val_accuracy", "latency"])
     assert not valid([])
+
+
+def test_what_is_counted_is_what_budget_and_objectives_name() -> None:
+    def counted(text: str) -> tuple[str, ...]:
+        return recipe_file.parse(SMALLEST + text, "r.yaml").counted
+
+    assert counted("") == ()
+    both = "search: {oracle: nsga2, objectives: [val_accuracy, file_bytes, macs]}\nbudget: {macs: 9, params: 9}\n"
+    assert counted(both) == ("params", "macs", "file_bytes")
 
 
 def test_objectives_name_the_accuracy_that_the_objective_names() -> None:

@@ -40,7 +40,8 @@ def begin(root, *, space="small", oracle="random", trials=3, epochs=1, more="", 
 def search(run, splits, on_event=lambda event: None, shares=(1,), workers=1):
     space = Space(run.recipe.search.space, (8, 8, 1), 10, scaling.rescale((0, 16)))
     try:
-        judge, engine = Feasibility(space.operators, run.recipe.budget, shares), InProcess(run, space, splits, workers)
+        judge = Feasibility(space.operators, run.recipe.budget, shares, counted=run.recipe.counted)
+        engine = InProcess(run, space, splits, workers)
         return runner.search(run, space, judge, engine, on_event)
     finally:
         run.close()
@@ -60,7 +61,8 @@ def small(monkeypatch, tmp_path):
     ("oracle", "epochs", "trials"), [("random", 2, 3), ("hyperband", 3, 4), ("tpe", 1, 4), ("nsga2", 1, 4)]
 )
 def test_a_search_cut_twice_ends_like_one_that_was_not(small, splits, tmp_path, monkeypatch, oracle, epochs, trials):
-    options = {"oracle": oracle, "epochs": epochs, "trials": trials}
+    more = ", objectives: [val_accuracy, file_bytes, arena_bytes]" if oracle == "nsga2" else ""
+    options = {"oracle": oracle, "epochs": epochs, "trials": trials, "more": more}
     whole = search(begin(tmp_path / "whole", **options), splits)
     assert len(whole) == trials
     assert [(c.status, c.error) for c in whole] == trials * [("completed", None)]

@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 from foreign import SMALL_SPACE, install
 from PIL import Image
+from spies import Dies
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.list_session_groups import Handler
 from tensorboard.util import tensor_util
 
 import edgeml
-from edgeml import recipe_file, run_folder, tensorboards
-from edgeml.errors import IntegrityError
+from edgeml import pipeline, recipe_file, run_folder, tensorboards
+from edgeml.errors import IntegrityError, TrialsError
 from edgeml.records import Cost
 from edgeml.runtimes.keras import load
-from edgeml.search import space, trial
-from edgeml.search.engine import Job
+from edgeml.search import runner, space, trial
+from edgeml.search.engine import Job, Outcome
 
 RECIPE = """
 schema_version: 1
@@ -50,6 +57,19 @@ def events(folder):
 
 def values(found, tag):
     return [(e.step, tensor_util.make_ndarray(e.tensor_proto)) for e in found.Tensors(tag)]
+
+
+STATUSES = {api_pb2.STATUS_UNKNOWN: "unknown", api_pb2.STATUS_SUCCESS: "success", api_pb2.STATUS_FAILURE: "failure"}
+
+
+def statuses(folder):
+    """What TensorBoard's HParams page says of each session below a run's folder."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder / "tensorboard"))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(folder))
+    everything = api_pb2.ListSessionGroupsRequest(allowed_statuses=list(STATUSES), slice_size=100)
+    listed = Handler(RequestContext(), Context(TBContext(data_provider=provider)), "", everything).run()
+    return {s.name: STATUSES[s.status] for group in listed.session_groups for s in group.sessions}
 
 
 def test_scalars_are_the_ledgers(searched):
@@ -154,6 +174,63 @@ def test_every_session_ends_as_its_trial_does(searched, monkeypatch, callbacks, 
     assert scores == (["score/val_balanced_accuracy"] if status == "completed" else [])
     if status == "completed":
         assert values(found, scores[0])[-1][1] == pytest.approx(outcome.metrics["val_balanced_accuracy"], rel=1e-6)
+
+
+def test_the_session_of_a_killed_process_ends_as_failed(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "package", "search_spaces", "small", SMALL_SPACE)
+    (tmp_path / "tiny.yaml").write_text(RECIPE.replace("epochs: 2, b", "epochs: 1, b"))
+    monkeypatch.setattr(pipeline, "ATTEMPTS", 1)
+    with pytest.raises(TrialsError, match=r"none of 1 finalists .* crashed: its process was killed by SIGKILL"):
+        edgeml.run_search(tmp_path / "tiny.yaml", tmp_path / "run", callbacks=[Dies(epoch=1)], finalists=True)
+    assert statuses(tmp_path / "run") == {"t0000": "success", "finalist_t0000": "failure"}
+    (step,) = {step for step, _ in values(events(tmp_path / "run" / "tensorboard" / "finalist_t0000"), "val_loss")}
+    assert step == 0  # what was written before is there
+
+
+class Killed:
+    """An engine whose processes are killed as soon as they have begun to train, in the midst of a record."""
+
+    workers = 1
+
+    def __init__(self, run, status):
+        self.run, self.status, self.seen = run, status, []
+
+    def warm_up(self):
+        pass
+
+    def submit(self, job):
+        self.job = job
+
+    def wait(self, on_epoch):
+        board = trial._board(self.run, self.run.splits(), self.job)
+        board.begin()
+        board._events._file.close()
+        (file,) = (self.run.root / "tensorboard" / self.job.id).iterdir()
+        with file.open("ab") as torn:
+            torn.write(b"\x10\x00\x00")
+        self.seen.append(statuses(self.run.root))
+        return self.job, Outcome(self.status)
+
+
+@pytest.mark.parametrize(("status", "attempts"), [("crashed", 2), ("timed_out", 1)])
+def test_a_session_has_no_end_while_its_trial_is_tried_again(searched, monkeypatch, tmp_path, status, attempts):
+    folder, _, _ = searched
+    monkeypatch.syspath_prepend(folder / "package")
+    recipe = recipe_file.parse(RECIPE, "r")
+    run = run_folder.begin(tmp_path / "run", recipe, keep_finished=False)
+    files = run_folder.RunFiles(folder / "run", recipe)
+    run.save_data(files.splits(), files.partition(), files.dataset())
+    engine, networks = Killed(run, status), space.of_run(run, run.splits())
+    with pytest.raises(TrialsError):
+        runner.search(run, networks, space.feasibility_of(recipe, networks), engine, lambda event: None)
+    run.close()
+    assert engine.seen == attempts * [{"t0000": "unknown"}]
+    assert statuses(tmp_path / "run") == {"t0000": "failure"}
+
+
+def test_a_network_without_a_session_gets_none(tmp_path):
+    tensorboards.end_lost(tensorboards.folder_of(tmp_path, "t0000"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_logs_change_nothing(searched):

@@ -10,6 +10,7 @@ from spies import Notes
 
 import edgeml
 from edgeml.errors import BudgetError, TargetError, UsageError
+from edgeml.keras_operators import as_if_trained
 
 # KerasTuner 1.4.8 loads weights into a compiled model whose optimizer is not built yet: Keras says so each time
 pytestmark = [
@@ -213,6 +214,22 @@ def test_nsga2_without_a_budget_counts_what_a_network_costs(tmp_path):
         assert tuner.oracle._losses(trial) == [-trial.score, params(trial.hyperparameters)]
 
 
+@pytest.mark.parametrize("budget", [None, edgeml.Budget(params=10_000)])
+def test_nsga2_counts_bytes_where_they_are_minimised(budget, tmp_path):
+    base = fake(edgeml.tuners.NSGA2)
+    tuner = (edgeml.budgeted(base, budget) if budget else base)(
+        build, objective="val_accuracy", max_trials=2, seed=1, minimised=("weight_bytes", "file_bytes", "arena_bytes"),
+        directory=tmp_path,
+    )  # fmt: skip
+    tuner.search()
+    for trial in tuner.oracle.trials.values():
+        model = build(trial.hyperparameters)
+        with as_if_trained(model):
+            cost = edgeml.cost(model)
+        bytes_ = cost.weight_bytes["int8"], cost.file_bytes["tflite"]["float32"], cost.arena_bytes["int8"]
+        assert tuner.oracle._losses(trial) == [-trial.score, *bytes_]
+
+
 class Stubborn(kt.Oracle):
     """Somebody's own oracle, with no idea of a budget: widths in turn, or always the same."""
 
@@ -340,10 +357,11 @@ def test_a_network_that_is_not_read_layer_by_layer_is_charged_its_weights(build,
 
 
 def test_what_such_a_network_needs_beyond_weights_is_not_guessed(tmp_path):
-    budget = edgeml.Budget(params=1_000, macs=10_000)
-    options = {"objective": "val_accuracy", "directory": tmp_path, "max_trials": 2}
-    with pytest.raises(TargetError, match="its cost is not known"):
-        search(edgeml.budgeted(kt.RandomSearch, budget)(unusual, **options))
+    for kind, limits in ((kt.RandomSearch, {"macs": 10_000}), (edgeml.tuners.NSGA2, {})):  # which minimises MACs
+        budget = edgeml.Budget(params=1_000, **limits)
+        options = {"objective": "val_accuracy", "directory": tmp_path / kind.__name__, "max_trials": 2}
+        with pytest.raises(TargetError, match="its cost is not known"):
+            search(edgeml.budgeted(kind, budget)(unusual, **options))
 
 
 def test_a_tuner_without_a_hypermodel_has_nothing_to_count(tmp_path):

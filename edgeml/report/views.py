@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from edgeml.records import limited
+from edgeml.records import COUNTS, limited
 from edgeml.report.formats import known, percent
 
 Row = dict[str, Any]
@@ -27,7 +27,7 @@ BUDGET_NAMES = {
 OBJECTIVE_NAMES = {
     "val_accuracy": "validation accuracy",
     "val_balanced_accuracy": "balanced validation accuracy",
-    **{key: BUDGET_NAMES[key] for key in ("params", "macs", "peak_activation_bytes")},
+    **{key: BUDGET_NAMES[key] for key in COUNTS},
 }
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
 

@@ -62,6 +62,11 @@ class Outcome:
     error: str | None = None
     seconds: float = 0.0
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its process was ended from outside, and so left unsaid how the network ended."""
+        return self.status in ("crashed", "timed_out")
+
     @classmethod
     def from_json(cls, keys: Mapping[str, Any]) -> Outcome:
         """Return the outcome that ``records.to_json`` wrote."""

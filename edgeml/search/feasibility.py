@@ -24,6 +24,7 @@ from edgeml.records import FILES, Budget, Cost, File, Limit
 Values = Mapping[str, Any]
 Identity = tuple[tuple[str, Any], ...]
 Profiles = Mapping[Limit, Profile]
+RECENT = 1_000  # refused networks whose needs are remembered (2 kB each): a search draws fifteen for each it trains
 PATIENCE = 1_000  # networks in a row that may be refused for being small; then the space has few others, and they may
 
 
@@ -42,7 +43,7 @@ class Needs:
 
 
 class Feasibility:
-    """The judge of a search: what hyper-parameters need, memoised; refusals counted per budget key."""
+    """The judge of a search: what hyper-parameters need, of accepted and recent ones kept; refusals per budget key."""
 
     def __init__(
         self,
@@ -53,34 +54,45 @@ class Feasibility:
         *,
         files: Sequence[File] = FILES,
         in_turn: bool = True,
+        counted: Sequence[str] = (),
         profiles: Profiles | None = None,
     ) -> None:
         self._operators = operators
         self.profiles: Profiles = profiles or {}
         self._files = files
-        self._keys = budget.keys
+        self._keys = {*budget.keys, *counted}
         self._least_use = least_use
         self._in_turn = in_turn
         self.shares = tuple(shares)
         self._limits = budget.latency
         self._budgets = {share: budget.scaled(share) for share in shares}
         self._patience = dict.fromkeys(self.shares, PATIENCE)
-        self._needs: dict[Identity, Needs] = {}
-        self._granted: dict[Identity, Fraction] = {}
+        self._recent: dict[Identity, Needs] = {}
+        self._granted: dict[Identity, tuple[Fraction, Needs]] = {}
+        self._smallest: tuple[Identity, Needs] | None = None
         self.refused: Counter[str] = Counter()
 
     def needs(self, values: Values) -> Needs:
-        """Return what the network of these hyper-parameters needs; arena and files only where the budget asks."""
+        """Return what the network of these hyper-parameters needs; arena and files only where they are asked for."""
         key = identity(values)
-        if key not in self._needs:
-            operators = self._operators(values)
-            cost = costs.cost(operators, self._files, self._keys)
-            try:
-                predicted = {limit: profile.predict(operators) for limit, profile in self.profiles.items()}
-                self._needs[key] = Needs(cost, predicted)
-            except NotMeasuredError as error:
-                self._needs[key] = Needs(cost, unknown=str(error))
-        return self._needs[key]
+        if key in self._granted:
+            return self._granted[key][1]
+        if key not in self._recent:
+            needs = self._counted(values)
+            if self._smallest is None or _size(needs) < _size(self._smallest[1]):
+                self._smallest = key, needs
+            if len(self._recent) == RECENT:
+                del self._recent[next(iter(self._recent))]
+            self._recent[key] = needs
+        return self._recent[key]
+
+    def _counted(self, values: Values) -> Needs:
+        operators = self._operators(values)
+        cost = costs.cost(operators, self._files, self._keys)
+        try:
+            return Needs(cost, {limit: profile.predict(operators) for limit, profile in self.profiles.items()})
+        except NotMeasuredError as error:
+            return Needs(cost, unknown=str(error))
 
     def cost(self, values: Values) -> Cost:
         """Return the cost of the network of these hyper-parameters."""
@@ -108,7 +120,7 @@ class Feasibility:
 
     def share(self, values: Values) -> Fraction:
         """Return the share of the budget that these values, once accepted, were judged by."""
-        return self._granted[identity(values)]
+        return self._granted[identity(values)][0]
 
     def accepts(self, values: Values, trial: int) -> bool:
         """Tell whether the network may be trial number ``trial``; count the refusal if not."""
@@ -121,7 +133,7 @@ class Feasibility:
         self.refused.update(line.split()[0] for line in violations)
         if not violations:
             self._patience[share] = PATIENCE
-            self._granted[identity(values)] = share
+            self._granted[identity(values)] = share, needs
         return not violations
 
     def violations(self, share: Fraction, needs: Needs) -> list[str]:
@@ -148,10 +160,7 @@ class Feasibility:
 
     def smallest(self) -> tuple[Values, Needs] | None:
         """Return the network with the fewest parameters (then MACs) seen so far, if any was."""
-        if not self._needs:
-            return None
-        key, needs = min(self._needs.items(), key=lambda item: (item[1].cost.params, item[1].cost.macs))
-        return dict(key), needs
+        return None if self._smallest is None else (dict(self._smallest[0]), self._smallest[1])
 
     def none_fits(self) -> BudgetError:
         """Return the error for a budget that nothing seen fits."""
@@ -167,3 +176,7 @@ class Feasibility:
             f"budget: no network of the space fits{of}; the smallest seen needs {cost.params:,} params and"
             f" {cost.macs:,} MACs ({reason}; {words}). Raise the budget or take a smaller space."
         )
+
+
+def _size(needs: Needs) -> tuple[int, int]:
+    return needs.cost.params, needs.cost.macs

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeml.recipe import MAXIMISED, Search
 from edgeml.search.candidates import Candidate
+from edgeml.search.objectives import minimised_value
 from edgeml.search.oracles import OBJECTIVES
 
 
@@ -15,7 +16,7 @@ def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str] = OB
     """Return the completed candidates that no other one dominates, the most accurate first.
 
     One dominates another if it is as good in every objective and better in one; of equals all stay. Accuracies
-    are maximised, fields of ``Cost`` are minimised.
+    are maximised, costs are minimised.
     """
     completed = [candidate for candidate in candidates if candidate.status == "completed"]
     rows = [_losses(candidate, objectives) for candidate in completed]
@@ -38,7 +39,8 @@ def objectives_of(search: Search) -> tuple[str, ...]:
 def values(candidate: Candidate, objectives: Sequence[str]) -> dict[str, float]:
     """Return the objectives of a completed candidate: accuracies as shares, costs as counts."""
     return {
-        name: candidate.metrics[name] if name in MAXIMISED else getattr(candidate.cost, name) for name in objectives
+        name: candidate.metrics[name] if name in MAXIMISED else minimised_value(name, candidate.cost)
+        for name in objectives
     }
 
 

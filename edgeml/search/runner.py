@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeml import train
+from edgeml import tensorboards, train
 from edgeml.errors import IntegrityError, TrialsError
 from edgeml.ledger import Ledger
 from edgeml.records import Event
@@ -233,7 +233,10 @@ class _Session:
             **asked.identity, cost=asked.needs.cost, status=outcome.status, built_cost=outcome.built_cost,
             metrics=outcome.metrics, epochs=tuple(asked.epochs), seconds=outcome.seconds, error=outcome.error,
         )  # fmt: skip
-        message = "trial ended" if is_final(outcome.status, asked.attempt) else "trial tried again"
+        is_last = is_final(outcome.status, asked.attempt)
+        if is_last and outcome.is_lost:
+            tensorboards.end_lost(tensorboards.folder_of(self.run.root, name))
+        message = "trial ended" if is_last else "trial tried again"
         self.on_event(Event("search", message, {"id": name, "candidate": candidate}))
         return candidate
 

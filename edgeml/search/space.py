@@ -117,5 +117,6 @@ def feasibility_of(recipe: Recipe, networks: Space, profiles: Profiles | None = 
     in_turn = config.oracle != "grid"
     files = recipe.export.files
     return Feasibility(
-        networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn, profiles=profiles
-    )
+        networks.operators, recipe.budget, shares, config.least_use, files=files, in_turn=in_turn,
+        counted=recipe.counted, profiles=profiles,
+    )  # fmt: skip

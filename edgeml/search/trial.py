@@ -124,15 +124,15 @@ def _board(files: RunFiles, splits: Splits, job: Job) -> tensorboards.Board | No
     if not files.recipe.search.tensorboard:
         return None
     x, y = (array[: tensorboards.SAMPLES] for array in splits["validation"])
-    about, is_finalist = files.dataset(), job.kind == "finalist"
+    about = files.dataset()
     samples = tensorboards.Samples(x, [str(about["labels"][label]) for label in y], tuple(about["value_range"]))
-    folder = files.path("tensorboard", f"finalist_{job.id}" if is_finalist else job.id)
+    folder = tensorboards.folder_of(files.root, job.id, is_finalist=job.kind == "finalist")
     return tensorboards.Board(folder, job.hyperparameters, samples)
 
 
 def _recounted(model: Any, job: Job, recipe: Recipe) -> Cost:
     with as_if_trained(model):
-        built = costs.cost(keras_operators(fold_batch_norm(model).model), recipe.export.files, recipe.budget.keys)
+        built = costs.cost(keras_operators(fold_batch_norm(model).model), recipe.export.files, recipe.counted)
     if any(getattr(built, key) != getattr(job.cost, key) for key in RECOUNTED):
         raise IntegrityError(
             f"search space {job.space}: it declares {job.cost} for trial {job.id}, the network that it builds needs"

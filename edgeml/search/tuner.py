@@ -32,9 +32,9 @@ def budgeted(tuner_class: type, budget: Budget) -> type:
     """Return a subclass of a KerasTuner tuner that never creates a trial over ``budget``.
 
     Works for any ``build`` function or ``HyperModel``: a network is built once per distinct set of hyper-parameters and
-    counted after folding, before it may become a trial; one whose build raises is refused as well. Where the budget
-    limits ``params`` alone, a network that cannot be read layer by layer (subclassed, or with a layer of unknown cost)
-    is charged all its weights.
+    counted after folding, before it may become a trial; one whose build raises is refused as well. Where ``params``
+    alone are limited and minimised, a network that cannot be read layer by layer (subclassed, or with a layer of
+    unknown cost) is charged all its weights.
 
     Latency limits are judged by predictions: of a device that ``edgeml devices`` lists, or of this machine (``host``),
     which ``search`` calibrates first with networks of the hypermodel and random weights: a minute, and the time to
@@ -70,7 +70,11 @@ class _Budgeted:
             )
         if kwargs.get("seed") == 0:
             oracles.seed_with_zero(self.oracle)
-        self.feasibility = Feasibility(lambda values: operators_of(self, values, self.budget), self.budget)
+        minimised = getattr(self.oracle, "minimised", ())
+        params_alone = {*self.budget.keys, *self.budget.latency, *minimised} == {"params"}
+        self.feasibility = Feasibility(
+            lambda values: operators_of(self, values, may_be_whole=params_alone), self.budget, counted=minimised
+        )
         self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
         self.oracle.judges_dearly = True
         if hasattr(self.oracle, "costs"):
@@ -160,11 +164,13 @@ class _Budgeted:
             write_json(path, self.get_state())  # type: ignore[attr-defined]
 
 
-def operators_of(tuner: Any, values: Mapping[str, Any], budget: Budget) -> Any:
+def operators_of(tuner: Any, values: Mapping[str, Any], *, may_be_whole: bool = False) -> Any:
     """List the operators of the folded network that a tuner's hypermodel builds from ``values``.
 
+    ``may_be_whole``: one that cannot be read layer by layer is a single operator, of which only parameters are known.
+
     Raises:
-        TargetError: the cost of a layer is not known, and ``budget`` limits more than parameters.
+        TargetError: the cost of a layer is not known.
     """
     import keras
 
@@ -181,7 +187,7 @@ def operators_of(tuner: Any, values: Mapping[str, Any], budget: Budget) -> Any:
         with as_if_trained(model):
             return keras_operators(fold_batch_norm(model).model)
     except (TargetError, UsageError):
-        if not model.built or budget != Budget(params=budget.params) or budget.params is None:
+        if not (model.built and may_be_whole):
             raise
         return (Operator("network", "whole", (), (), weights=model.count_params()),)
 

@@ -58,8 +58,9 @@ def create(
     """Return a KerasTuner oracle that maximises ``objective`` over feasible networks.
 
     ``seed`` 0 counts like any other (KerasTuner takes it for "no seed"). ``nsga2`` also minimises those of
-    ``objectives`` that are fields of ``Cost``, as ``costs`` gives them for hyper-parameters; without ``costs``, and for
-    the others, ``objective`` is the only one. ``hyperband`` halves trials of unlike ``share_of`` apart from each other.
+    ``objectives`` that are fields of ``Cost``, as ``costs`` gives them for hyper-parameters (they must be counted
+    there); without ``costs``, and for the others, ``objective`` is the only one.
+    ``hyperband`` halves trials of unlike ``share_of`` apart from each other.
     """
     import keras_tuner as kt
 

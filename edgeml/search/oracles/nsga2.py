@@ -18,6 +18,7 @@ import numpy as np
 from edgeml.errors import UsageError
 from edgeml.plugins import did_you_mean
 from edgeml.records import COUNTS, Cost
+from edgeml.search.objectives import minimised_value
 from edgeml.search.oracles import _history, _sampled
 from edgeml.search.oracles._refusing import Redraw
 
@@ -48,7 +49,7 @@ class NSGA2Oracle(_sampled.SampledOracle):
         minimised: Sequence[str] = ("macs",),
         **kwargs: Any,
     ) -> None:
-        """Take KerasTuner's arguments, and: ``costs`` of hyper-parameters, of which the fields ``minimised`` count.
+        """Take KerasTuner's arguments, and: ``costs`` of hyper-parameters, in which all of ``minimised`` are counted.
 
         Raises:
             UsageError: ``minimised`` names something that is not counted.
@@ -106,7 +107,7 @@ class NSGA2Oracle(_sampled.SampledOracle):
             for objective in self._objectives()
         ]
         cost = self.costs(trial.hyperparameters.values) if self.costs else None
-        return [*measured, *(float(getattr(cost, name)) for name in self.minimised if cost)]
+        return [*measured, *(minimised_value(name, cost) for name in self.minimised if cost)]
 
     def _genome(self, trial: Any) -> dict[int, Any]:
         """Fill what is idle in a trial with a draw that depends on the trial alone."""

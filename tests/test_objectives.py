@@ -1,0 +1,24 @@
+"""What a search minimises beside its accuracy is what a budget limits."""
+
+import pytest
+
+from edgeml import costs
+from edgeml.operators import Operator
+from edgeml.records import COUNTS, FILES, Budget, Cost
+from edgeml.search.objectives import minimised_value
+
+OPERATORS = (Operator("x", "input", (), (4,)), Operator("d", "dense", ("x",), (3,), 12, 3, 12))
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_an_objective_is_the_least_budget_that_it_fits(name):
+    cost = costs.cost(OPERATORS, FILES)
+    value = minimised_value(name, cost)
+    assert value > 0
+    assert not Budget(**{name: value}).violations(cost)
+    assert Budget(**{name: value - 1}).violations(cost)
+
+
+def test_what_was_not_counted_is_not_nothing():
+    with pytest.raises(ValueError, match=r"search\.objectives: arena_bytes is not in the cost .*; count it"):
+        minimised_value("arena_bytes", Cost(1, 1))
