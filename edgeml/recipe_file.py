@@ -25,6 +25,7 @@ from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
 from edgeml.recipe import (
     FOLLOWING,
+    LATENCY,
     MAXIMISED,
     PLATEAU_PATIENCE,
     SEVERAL,
@@ -268,6 +269,16 @@ def _check_objectives(search: Search, node: Node) -> None:
         )
 
 
+def _check_latency(recipe: Recipe, node: Node) -> None:
+    """Latency as an objective is that of a device, which a limit names."""
+    if LATENCY in (recipe.search.objectives or ()) and not recipe.budget.latency:
+        given = node.value["search"].value["objectives"]
+        raise given.error(
+            "got latency, and no budget.latency; a limit there says of which device, runtime and precision. Add one,"
+            " with a large max_ms if it should not bind."
+        )
+
+
 def _check_early_stopping(train: Train, node: Node) -> None:
     """A cosine schedule has its best weights at its end; a plateau has to be waited for."""
     if train.early_stopping is None:
@@ -289,4 +300,5 @@ _CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
     Splits: _check_shares,
     Search: _check_objectives,
     Train: _check_early_stopping,
+    Recipe: _check_latency,
 }

@@ -73,7 +73,7 @@ class NSGA2(keras_tuner.Tuner):  # type: ignore[misc]
             objective=objective, max_trials=max_trials, seed=seed, hyperparameters=hyperparameters,
             tune_new_entries=tune_new_entries, allow_new_entries=allow_new_entries,
             max_retries_per_trial=max_retries_per_trial, max_consecutive_failed_trials=max_consecutive_failed_trials,
-            costs=Feasibility(lambda values: operators_of(self, values), Budget(), counted=minimised).cost,
+            needs=Feasibility(lambda values: operators_of(self, values), Budget(), counted=minimised).needs,
             minimised=minimised,
         )  # fmt: skip
         super().__init__(oracle=oracle, hypermodel=hypermodel, **kwargs)

@@ -21,7 +21,7 @@ def proposals(networks, oracle="random", count=12):
     judge = Feasibility(networks.operators, Budget(params=20_000))
     asked = oracles.create(
         oracle, accepts=judge.accepts, hyperparameters=networks.hyperparameters(), max_trials=count, epochs=1, seed=3,
-        costs=judge.cost,
+        needs=judge.needs,
     )  # fmt: skip
     asked.save = asked._save_trial = lambda *_: None
     found = []

@@ -22,3 +22,9 @@ def test_an_objective_is_the_least_budget_that_it_fits(name):
 def test_what_was_not_counted_is_not_nothing():
     with pytest.raises(ValueError, match=r"search\.objectives: arena_bytes is not in the cost .*; count it"):
         minimised_value("arena_bytes", Cost(1, 1))
+
+
+def test_latency_is_what_was_predicted_for_the_first_limit():
+    assert minimised_value("latency", Cost(1, 1), [0.25, 7.0]) == 0.25
+    with pytest.raises(ValueError, match="latency is not in the cost"):
+        minimised_value("latency", Cost(1, 1))

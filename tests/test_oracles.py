@@ -11,6 +11,7 @@ import pytest
 from edgeml import recipe
 from edgeml.records import Cost
 from edgeml.search import oracles
+from edgeml.search.feasibility import Needs
 from edgeml.search.oracles import grid
 
 NAMES = recipe.ORACLES
@@ -45,7 +46,7 @@ class Drive:
     def __init__(self, folder, name, accepts=fits, space=small_space, trials=18, epochs=9, seed=1):
         self.oracle = oracles.create(
             name, accepts=accepts, hyperparameters=space(), max_trials=trials, epochs=epochs, seed=seed,
-            costs=lambda values: Cost(params=cost(values), macs=cost(values) ** 2),
+            needs=lambda values: Needs(Cost(params=cost(values), macs=cost(values) ** 2)),
         )  # fmt: skip
         self.oracle._set_project_dir(folder, "oracle")
         self.proposals = []

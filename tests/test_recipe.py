@@ -767,7 +767,7 @@ def test_the_schema_knows_the_objectives(judge: jsonschema.Draft202012Validator)
     assert valid(["val_accuracy", "macs"])
     assert valid("val_accuracy")
     assert all(valid(["val_accuracy", key]) for key in COUNTS)
-    assert not valid(["val_accuracy", "latency"])
+    assert not valid(["val_accuracy", "seconds"])
     assert not valid([])
 
 
@@ -808,3 +808,11 @@ def test_early_stopping_needs_a_schedule_whose_best_epoch_is_not_its_last() -> N
 @pytest.mark.parametrize("text", ["seeds: 0", "seeds: 21", "schedule: step", "class_weight: auto", "early_stopping: 0"])
 def test_what_train_does_not_allow(text: str) -> None:
     assert f"train.{text.partition(':')[0]}: got" in refusal(SMALLEST + f"train: {{{text}}}")
+
+
+def test_latency_as_an_objective_wants_a_limit_that_names_a_device() -> None:
+    text = SMALLEST + "search:\n  oracle: nsga2\n  objectives: [val_accuracy, latency]\n"
+    assert "got latency, and no budget.latency; a limit there says" in refusal(text)
+    limit = "{device: host, runtime: litert, precision: int8, max_ms: 1000}"
+    recipe = recipe_file.parse(text + f"budget: {{latency: [{limit}]}}\n", "r.yaml")
+    assert recipe.search.objectives == ("val_accuracy", "latency")

@@ -37,11 +37,12 @@ def objectives_of(search: Search) -> tuple[str, ...]:
 
 
 def values(candidate: Candidate, objectives: Sequence[str]) -> dict[str, float]:
-    """Return the objectives of a completed candidate: accuracies as shares, costs as counts."""
-    return {
-        name: candidate.metrics[name] if name in MAXIMISED else minimised_value(name, candidate.cost)
-        for name in objectives
-    }
+    """Return the objectives of a completed candidate: accuracies as shares, costs as counts, latency in ms."""
+    return {name: candidate.metrics[name] if name in MAXIMISED else _minimised(name, candidate) for name in objectives}
+
+
+def _minimised(name: str, candidate: Candidate) -> float:
+    return minimised_value(name, candidate.cost, list(candidate.predicted_ms.values()))
 
 
 def _losses(candidate: Candidate, objectives: Sequence[str]) -> tuple[float, ...]:

@@ -103,7 +103,7 @@ class _Session:
         self.clock = _Clock(run.ledger)
         self.oracle = oracles.create(
             config.oracle, accepts=feasibility.accepts, hyperparameters=space.hyperparameters(),
-            max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, costs=feasibility.cost,
+            max_trials=config.max_trials, epochs=config.epochs, seed=config.seed, needs=feasibility.needs,
             share_of=feasibility.share if len(feasibility.shares) > 1 else None, objective=config.objective,
             objectives=config.objectives or (config.objective, *oracles.OBJECTIVES[1:]),
         )  # fmt: skip

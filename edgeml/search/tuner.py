@@ -77,8 +77,8 @@ class _Budgeted:
         )
         self.oracle.__class__ = oracles.restricted(type(self.oracle), self._accepts)
         self.oracle.judges_dearly = True
-        if hasattr(self.oracle, "costs"):
-            self.oracle.costs = self.feasibility.cost
+        if hasattr(self.oracle, "needs"):
+            self.oracle.needs = self.feasibility.needs
         self._unbuildable: dict[Any, Exception] = {}
         self._refused_in_a_row = 0
 
@@ -139,7 +139,7 @@ class _Budgeted:
 
     def _buildable(self, values: Mapping[str, Any]) -> tuple[Operator, ...] | None:
         try:
-            return tuple(operators_of(self, values, self.budget))
+            return tuple(operators_of(self, values))
         except Exception as error:  # noqa: BLE001  (as in ``_judged``)
             self._unbuildable[identity(values)] = error
             return None

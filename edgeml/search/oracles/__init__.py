@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml.records import Cost
+from edgeml.search.feasibility import Needs
 from edgeml.search.oracles._refusing import Accepts, CallAgain, active, defaults, drawn
 from edgeml.search.oracles._saving import Atomic, write_json
 
@@ -50,7 +50,7 @@ def create(
     max_trials: int,
     epochs: int,
     seed: int,
-    costs: Callable[[Mapping[str, Any]], Cost] | None = None,
+    needs: Callable[[Mapping[str, Any]], Needs] | None = None,
     share_of: Callable[[Mapping[str, Any]], Any] | None = None,
     objective: str = OBJECTIVES[0],
     objectives: Sequence[str] = OBJECTIVES,
@@ -58,8 +58,8 @@ def create(
     """Return a KerasTuner oracle that maximises ``objective`` over feasible networks.
 
     ``seed`` 0 counts like any other (KerasTuner takes it for "no seed"). ``nsga2`` also minimises those of
-    ``objectives`` that are fields of ``Cost``, as ``costs`` gives them for hyper-parameters (they must be counted
-    there); without ``costs``, and for the others, ``objective`` is the only one.
+    ``objectives`` that are fields of ``Cost``, as ``needs`` gives them for hyper-parameters (they must be counted
+    there); without ``needs``, and for the others, ``objective`` is the only one.
     ``hyperband`` halves trials of unlike ``share_of`` apart from each other.
     """
     import keras_tuner as kt
@@ -70,7 +70,7 @@ def create(
         hyperparameters=hyperparameters,
         seed=seed + 1,
         max_consecutive_failed_trials=UNLIMITED,
-        **module.options(max_trials=max_trials, epochs=epochs, costs=costs, objectives=objectives),
+        **module.options(max_trials=max_trials, epochs=epochs, needs=needs, objectives=objectives),
     )
     oracle.max_trials = max_trials
     oracle.verbose = 0

@@ -4,7 +4,7 @@ Source: Deb et al. 2002, doi 10.1109/4235.996017. Of the generations before, a p
 best ``population`` of the last generation and of its parents. Hyper-parameters that are idle in a parent are drawn for
 it, so that a child may inherit any entry from either parent whatever their conditions.
 
-What a trial costs is an objective that needs no training: ``costs`` gives it for hyper-parameters.
+What a trial costs is an objective that needs no training: ``needs`` tells it for hyper-parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 from edgeml.errors import UsageError
 from edgeml.plugins import did_you_mean
-from edgeml.records import COUNTS, Cost
+from edgeml.recipe import MINIMISED
+from edgeml.search.feasibility import Needs
 from edgeml.search.objectives import minimised_value
 from edgeml.search.oracles import _history, _sampled
 from edgeml.search.oracles._refusing import Redraw
@@ -33,10 +34,10 @@ def oracle_class() -> Any:
 
 
 def options(
-    *, costs: Callable[[Mapping[str, Any]], Cost] | None, objectives: Sequence[str], **_: Any
+    *, needs: Callable[[Mapping[str, Any]], Needs] | None, objectives: Sequence[str], **_: Any
 ) -> dict[str, Any]:
     """The objectives that are costs, and who tells them."""
-    return {"costs": costs, "minimised": [name for name in objectives if name in COUNTS]}
+    return {"needs": needs, "minimised": [name for name in objectives if name in MINIMISED]}
 
 
 class NSGA2Oracle(_sampled.SampledOracle):
@@ -45,21 +46,23 @@ class NSGA2Oracle(_sampled.SampledOracle):
     def __init__(
         self,
         *args: Any,
-        costs: Callable[[Mapping[str, Any]], Cost] | None = None,
+        needs: Callable[[Mapping[str, Any]], Needs] | None = None,
         minimised: Sequence[str] = ("macs",),
         **kwargs: Any,
     ) -> None:
-        """Take KerasTuner's arguments, and: ``costs`` of hyper-parameters, in which all of ``minimised`` are counted.
+        """Take KerasTuner's arguments, and: ``needs`` of hyper-parameters, in which all of ``minimised`` are counted.
 
         Raises:
             UsageError: ``minimised`` names something that is not counted.
         """
         super().__init__(*args, **kwargs)
         for name in minimised:
-            if name not in COUNTS:
-                allowed = ", ".join(COUNTS)
-                raise UsageError(f"minimised: got {name!r}; {allowed} are allowed.{did_you_mean(name, list(COUNTS))}")
-        self.costs = costs
+            if name not in MINIMISED:
+                allowed = ", ".join(MINIMISED)
+                raise UsageError(
+                    f"minimised: got {name!r}; {allowed} are allowed.{did_you_mean(name, list(MINIMISED))}"
+                )
+        self.needs = needs
         self.minimised = tuple(minimised)
         self._parents: list[list[Any]] = [[]]  # per generation
 
@@ -95,7 +98,7 @@ class NSGA2Oracle(_sampled.SampledOracle):
         return _optuna_study.study(sampler, members, objectives=self._count()), sampler
 
     def _count(self) -> int:
-        return len(self._objectives()) + (len(self.minimised) if self.costs else 0)
+        return len(self._objectives()) + (len(self.minimised) if self.needs else 0)
 
     def _objectives(self) -> list[Any]:
         return list(getattr(self.objective, "objectives", [self.objective]))
@@ -106,8 +109,11 @@ class NSGA2Oracle(_sampled.SampledOracle):
             (-1.0 if objective.direction == "max" else 1.0) * trial.metrics.get_best_value(objective.name)
             for objective in self._objectives()
         ]
-        cost = self.costs(trial.hyperparameters.values) if self.costs else None
-        return [*measured, *(minimised_value(name, cost) for name in self.minimised if cost)]
+        needs = self.needs(trial.hyperparameters.values) if self.needs else None
+        if needs is None:
+            return measured
+        predicted_ms = [prediction.ms for prediction in needs.predicted.values()]
+        return [*measured, *(minimised_value(name, needs.cost, predicted_ms) for name in self.minimised)]
 
     def _genome(self, trial: Any) -> dict[int, Any]:
         """Fill what is idle in a trial with a draw that depends on the trial alone."""
