@@ -23,10 +23,19 @@ def listed() -> tuple[str, Document]:
 
     others = [(name, path, profile.read(path)) for name, path in catalogue.paths().items()]
     hosts = [(catalogue.HOST, path, profile.read(path)) for path in catalogue.of_hosts()]
-    rows = [[name, p.runtime, p.runtime_version, p.precision, _error(p.error), p.description]
-            for name, _, p in [*hosts, *others]]  # fmt: skip
+    rows = [
+        ([name, f"{p.runtime} {p.runtime_version}", p.precision, _error(p.error)], p.description)
+        for name, _, p in [*hosts, *others]
+    ]
     if not hosts:
-        rows.insert(0, [catalogue.HOST, "onnxruntime, litert", "", "float32, int8", "", "this machine; not calibrated"])
+        rows.insert(
+            0, ([catalogue.HOST, "onnxruntime, litert", "float32, int8", ""], "this machine; not calibrated yet")
+        )
+    header = ["device", "runtime", "precision", "error p5 to p95"]
+    lines = table(header, [cells for cells, _ in rows]).splitlines()
+    width = max(map(len, lines))
+    said = ["what it is", *(description for _, description in rows)]
+    text = "\n".join(f"{line:<{width}}  {what}" for line, what in zip(lines, said, strict=True))
     document = {
         "devices": [
             {"name": name, "path": str(path), "is_here": _is_here(p) if name == catalogue.HOST else None, **_about(p)}
@@ -34,7 +43,7 @@ def listed() -> tuple[str, Document]:
         ],
         "names": catalogue.names(),
     }
-    return table(["device", "runtime", "version", "precision", "error p5 to p95", "what it is"], rows), document
+    return text, document
 
 
 def shown(name: str) -> tuple[str, Document]:
