@@ -72,27 +72,36 @@ def calibrate(
     exporting.check_request([TARGETS[runtime]], [precision], calibrated=True)
     drawn = draw(networks, budget, NETWORKS + HELD_OUT, runtime, precision, seed)
     drawn, ms = measure(drawn, runtime, precision, on_event, threads=threads)
-    held, rest = held_out([_shown(network, runtime, precision) for network in drawn])
     on_event(Event("calibrate", f"{runtime} {precision}: fitting"))
-    made = profile.of_fit(
-        fit([drawn[i] for i in rest], ms[rest], runtime, precision), name=catalogue.HOST,
-        description=processor()["cpu"], runtime=runtime, runtime_version=version(runtime), precision=precision,
-        key=about,
-        source=f"calibrated on {len(rest)} random networks, {ROUNDS} rounds, in"
-        f" {time.monotonic() - started:.0f} seconds",
+    return fitted(
+        drawn, ms, f"devices calibrate {runtime} {precision}", name=catalogue.HOST, description=processor()["cpu"],
+        runtime=runtime, runtime_version=version(runtime), precision=precision, key=about,
+        source=f"{len(drawn)} random networks, {ROUNDS} rounds, {time.monotonic() - started:.0f} seconds",
     )  # fmt: skip
-    predicted, measured = np.array([made.predict(drawn[i]).ms for i in held]), ms[held]
-    errors = np.abs(predicted / measured - 1)
-    p50, p90 = np.percentile(errors, [50, 90]).tolist()
+
+
+def fitted(
+    networks: Sequence[Network], ms: NDArray[np.float64], where: str, *, runtime: str, precision: str, **about: Any
+) -> Profile:
+    """Fit a profile to latencies (N,) in ms; ``about``: what else a profile says of itself.
+
+    Raises:
+        GateError: it errs by more than a tenth on one in ten networks that it has not seen.
+    """
+    held, rest = held_out([_shown(network, runtime, precision) for network in networks])
+    found = fit([networks[i] for i in rest], ms[rest], runtime, precision)
+    made = profile.of_fit(found, runtime=runtime, precision=precision, **about)
+    predicted, measured = np.array([made.predict(networks[i]).ms for i in held]), ms[held]
+    p50, p90 = np.percentile(np.abs(predicted / measured - 1), [50, 90]).tolist()
     if p90 > WORST_P90:
         raise GateError(
-            f"devices calibrate {runtime} {precision}: on {len(held)} networks that it has not seen the model errs by"
-            f" {p90:.1%} (90th percentile), {WORST_P90:.0%} are allowed. Stop other programs and calibrate again."
+            f"{where}: on {len(held)} networks that it has not seen the model errs by {p90:.1%} (90th percentile),"
+            f" {WORST_P90:.0%} are allowed. Stop other programs and measure again."
         )
-    found = {"p50": p50, "p90": p90, "networks": len(held)}
     return replace(
-        made, held_out=found, held_out_predicted_ms=predicted.tolist(), held_out_measured_ms=measured.tolist()
-    )
+        made, held_out={"p50": p50, "p90": p90, "networks": len(held)}, held_out_predicted_ms=predicted.tolist(),
+        held_out_measured_ms=measured.tolist(),
+    )  # fmt: skip
 
 
 def held_out(shown: Sequence[frozenset[str]]) -> tuple[list[int], list[int]]:

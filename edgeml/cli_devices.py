@@ -73,3 +73,47 @@ def calibrate(
         return *work(Progress(terminal)), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def kit(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (.yaml): its space and budget say which networks.")],
+    runtime: Runtime = "litert",
+    precision: Precision = "int8",
+    networks: Annotated[int, typer.Option(min=45, help="How many to time.")] = 60,
+    out: Annotated[Path | None, typer.Option("--out", help="Its folder; kit-RUNTIME-PRECISION if not given.")] = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write networks to time on a device of your own, and a result sheet to fill in."""
+
+    def verb(terminal: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import devices, make
+
+        place = out or Path(f"kit-{runtime}-{precision}")
+        work = partial(devices.kit, make.recipe_of(recipe, set_ or []), runtime, precision, networks, place)
+        return *work(Progress(terminal)), 0
+
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
+
+
+@app.command()
+def fit(
+    sheet: Annotated[Path, typer.Argument(help="The filled result sheet, beside its kit.json.")],
+    name: Annotated[str, typer.Option(help="What a budget will call the device.")],
+    description: Annotated[str, typer.Option(help="What it is.")] = "a device of your own",
+    runtime_version: Annotated[str, typer.Option(help="Of the runtime on the device.")] = "not stated",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a filled result sheet into a device that a budget may name."""
+
+    def verb(_: Terminal) -> tuple[str, Any, int]:
+        from edgeml.verbs import devices
+
+        return *devices.fit(sheet, name, description, runtime_version), 0
+
+    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)

@@ -16,30 +16,17 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeml import recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
-from edgeml.recipe import (
-    FOLLOWING,
-    LATENCY,
-    MAXIMISED,
-    PLATEAU_PATIENCE,
-    SEVERAL,
-    Recipe,
-    Search,
-    Splits,
-    Train,
-    default_oracle,
-    with_defaults,
-)
+from edgeml.recipe import FOLLOWING, Recipe, with_defaults
+from edgeml.recipe_checks import CHECKS
 from edgeml.recipe_rules import Field
 from edgeml.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, shown
-
-HELD_OUT_BELOW = 0.9  # validation + blend + test: train gets the rest
 
 _T = TypeVar("_T")
 
@@ -172,8 +159,8 @@ def _record(cls: type[_T], node: Node) -> _T:
                 f"'{key}' is missing; {_allowed(field)} is required ({field.rules['doc']}). Add a line '{key}: …'."
             )
     record = cls(**{key: _value(fields[key], child) for key, child in node.value.items()})
-    if cls in _CHECKS:
-        _CHECKS[cls](record, node)
+    if cls in CHECKS:
+        CHECKS[cls](record, node)
     return record
 
 
@@ -230,75 +217,3 @@ def _advice(field: Field, node: Node) -> str:
     if isinstance(node.value, str):
         return did_you_mean(node.value, [*map(str, field.words or ()), *field.rules.get("one_of", ())])
     return f" Write it in quotes: '{node.text}'." if field.kind is str and field.words is None and node.text else ""
-
-
-def _check_shares(splits: Splits, node: Node) -> None:
-    """Leave something to train on."""
-    shares = {"validation": splits.validation, "blend": splits.blend, "test": splits.test}
-    numbers = {name: share for name, share in shares.items() if isinstance(share, float)}
-    total = round(sum(numbers.values()), 9)
-    if total >= HELD_OUT_BELOW:
-        last = list(node.value.values())[-1]  # of the file, or the override that made it too much
-        found = " + ".join(f"{name} {share:g}" for name, share in numbers.items())
-        raise dataclasses.replace(last, path=node.path).error(
-            f"{found} = {total:g}; a sum below {HELD_OUT_BELOW} is allowed. Leave more to train on."
-        )
-
-
-def _check_objectives(search: Search, node: Node) -> None:
-    """Several objectives need an oracle that takes them, and something to learn: the accuracy."""
-    if search.objectives is None:
-        return
-    given = node.value["objectives"]
-    learned = [name for name in search.objectives if name in MAXIMISED]
-    if not learned:
-        raise given.error(
-            f"got {', '.join(search.objectives)}; a list with {search.objective} is allowed. Add {search.objective}:"
-            " a cost alone is least for the smallest network."
-        )
-    if learned != [search.objective]:
-        raise given.error(
-            f"got {' and '.join(learned)}; search.objective, {search.objective}, and costs are allowed. Name the same"
-            " one in both."
-        )
-    oracle = search.oracle if "oracle" in node.value else default_oracle(search.epochs)
-    if len(search.objectives) > 1 and oracle not in SEVERAL:
-        raise given.error(
-            f"got {len(search.objectives)} for the oracle {oracle}; several are allowed for"
-            f" {', '.join(SEVERAL)}. Write 'oracle: {SEVERAL[0]}', or leave this key out."
-        )
-
-
-def _check_latency(recipe: Recipe, node: Node) -> None:
-    """Latency as an objective is that of a device, which a limit names."""
-    if LATENCY in (recipe.search.objectives or ()) and not recipe.budget.latency:
-        given = node.value["search"].value["objectives"]
-        raise given.error(
-            "got latency, and no budget.latency; a limit there says of which device, runtime and precision. Add one,"
-            " with a large max_ms if it should not bind."
-        )
-
-
-def _check_early_stopping(train: Train, node: Node) -> None:
-    """A cosine schedule has its best weights at its end; a plateau has to be waited for."""
-    if train.early_stopping is None:
-        return
-    given = node.value["early_stopping"]
-    if train.schedule == "cosine":
-        raise given.error(
-            f"got {train.early_stopping} with schedule cosine, whose rate is zero only at the end; schedule plateau or"
-            " constant is allowed. Leave this key out, or write 'schedule: plateau'."
-        )
-    if train.schedule == "plateau" and train.early_stopping <= PLATEAU_PATIENCE:
-        raise given.error(
-            f"got {train.early_stopping} with schedule plateau, which lowers the rate after {PLATEAU_PATIENCE} epochs;"
-            f" more than {PLATEAU_PATIENCE} are allowed. Try {2 * PLATEAU_PATIENCE}."
-        )
-
-
-_CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
-    Splits: _check_shares,
-    Search: _check_objectives,
-    Train: _check_early_stopping,
-    Recipe: _check_latency,
-}

@@ -45,7 +45,7 @@ def test_refused_networks_are_forgotten_in_the_end_accepted_ones_and_the_smalles
     assert len(calls) == len(numbers)
     feasibility.cost({"n": 9})
     assert [call["n"] for call in calls] == [*numbers, 9]
-    assert feasibility.smallest() == ({"n": 1}, feasibility.cost({"n": 1}))
+    assert feasibility.smallest() == ({"n": 1}, feasibility.needs({"n": 1}))
 
 
 def test_trials_are_stratified_over_shares():

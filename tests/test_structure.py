@@ -56,7 +56,7 @@ LAYERS = (
         "batch_statistics",
         "terminal",
     ),
-    ("recipe_rules", "augmentation"),
+    ("recipe_rules", "recipe_checks", "augmentation"),
     ("recipe_file", "quick_recipe"),
     (
         "run_folder",
@@ -71,7 +71,7 @@ LAYERS = (
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
     ("exporting",),
     ("calibration",),
-    ("search",),
+    ("search", "device_kit"),
     ("latency_budget",),
     ("evaluation", "pipeline", "bundled", "tuners"),
     ("bundle", "report", "assembly", "recipe_search"),

@@ -129,18 +129,11 @@ def calibrated(recipe: Recipe, runtime: str, precision: str, on_event: Callable[
         UsageError: a runtime or precision that is not calibrated.
         GateError, BudgetError: see ``calibration.calibrate``.
     """
-    for word, given, allowed in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
-        if given not in allowed:
-            near = did_you_mean(given, list(allowed))
-            raise UsageError(f"--{word}: got '{given}'; {' or '.join(allowed)} is allowed.{near}")
-    from edgeml import data, latency_budget, splits
+    _check_words(runtime, precision)
+    from edgeml import latency_budget
     from edgeml.devices import catalogue
-    from edgeml.search import space
 
-    on_event(Event("data", "loading"))
-    dataset = data.load(recipe.data)
-    arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
-    networks = space.of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
+    networks = _space(recipe, on_event)
     asked = [one for one in recipe.budget.latency if (one.runtime, one.precision) == (runtime, precision)]
     limit = next((one for one in asked if one.device == catalogue.HOST),
                  Limit(catalogue.HOST, runtime, precision, ANY_MS))  # fmt: skip
@@ -148,3 +141,60 @@ def calibrated(recipe: Recipe, runtime: str, precision: str, on_event: Callable[
     made = latency_budget.host_profile(networks, recipe.budget, limit, threads, on_event, again=True)
     path = catalogue.of_host(runtime, precision, latency_budget.host_key(networks, recipe.budget, limit, threads))
     return _page(path, made), {"device": catalogue.HOST, "profile": str(path), **_about(made)}
+
+
+def kit(
+    recipe: Recipe, runtime: str, precision: str, count: int, place: Path, on_event: Callable[[Event], None]
+) -> tuple[str, Document]:
+    """Write a kit of ``count`` networks of the recipe's space, or a few more.
+
+    Raises:
+        UsageError: the folder is occupied, or a word is not allowed.
+        BudgetError: too few networks are within the budget.
+    """
+    _check_words(runtime, precision)
+    from edgeml import bundle, calibration, device_kit
+
+    if place.is_file() or (place.is_dir() and any(place.iterdir())):
+        raise UsageError(f"{place}: holds something already; an empty or new folder is required. Choose another --out.")
+    space = _space(recipe, on_event)
+    networks = (space.operators(values) for values in space.drawn(calibration.DRAWS * count, recipe.search.seed))
+    drawn = calibration.draw(networks, recipe.budget, count, runtime, precision, recipe.search.seed)
+    with bundle.staged(place) as folder:
+        files = [file.name for file in device_kit.write(drawn, runtime, precision, folder, on_event)]
+    sheet = place / device_kit.SHEET
+    text = [f"kit      {place} ({len(files)} networks)", f"read     {place / device_kit.NOTE}", f"fill in  {sheet}",
+            f"then     edgeml devices fit {sheet} --name my-board"]  # fmt: skip
+    return "\n".join(text), {"folder": str(place), "files": files, "sheet": str(sheet)}
+
+
+def fit(sheet: Path, name: str, description: str, runtime_version: str) -> tuple[str, Document]:
+    """Make a device of a filled sheet.
+
+    Raises: see ``device_kit.fitted``.
+    """
+    from edgeml import device_kit
+
+    made = device_kit.fitted(sheet, name, description, runtime_version)
+    path = device_kit.keep(made)
+    limit = f"{{device: {name}, runtime: {made.runtime}, precision: {made.precision}, max_ms: …}}"
+    text = f"{_page(path, made)}\n  in a recipe budget: {{latency: [{limit}]}}"
+    return text, {"device": name, "profile": str(path), "error": dict(made.error), "held_out": dict(made.held_out)}
+
+
+def _check_words(runtime: str, precision: str) -> None:
+    for word, given, allowed in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if given not in allowed:
+            near = did_you_mean(given, list(allowed))
+            raise UsageError(f"--{word}: got '{given}'; {' or '.join(allowed)} is allowed.{near}")
+
+
+def _space(recipe: Recipe, on_event: Callable[[Event], None]) -> Any:
+    """Return a recipe's search space, for the inputs and classes of its data."""
+    from edgeml import data, splits
+    from edgeml.search import space
+
+    on_event(Event("data", "loading"))
+    dataset = data.load(recipe.data)
+    arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
+    return space.of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
