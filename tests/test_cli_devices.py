@@ -55,7 +55,7 @@ def test_one_is_shown_with_its_error_and_its_source(call):
         (("show", "ethos-u55-12"), 2, "Did you mean 'ethos-u55-128'?"),
         (("show", "host"), 2, "not calibrated yet. Run `edgeml devices calibrate RECIPE`"),
         (("show", "nothing.toml"), 4, "nothing.toml: no device profile"),
-        (("calibrate", "recipes/none.yaml"), 4, "none.yaml: no such"),
+        (("calibrate", "recipes/none.yaml"), 3, "none.yaml: no such"),
         (("calibrate", "photos/"), 4, "photos: no such folder"),
     ],
 )
