@@ -4,7 +4,8 @@
 
 An operator of a kind that was never measured is refused, not counted as free; a network outside the range that was
 measured is predicted with a warning. ``error`` is the profile's own, each network left out of its own fit: predicted /
-measured at the 5th, 50th and 95th percentile. ``safe_ms`` is what a budget is compared with.
+measured at the 5th, 50th and 95th percentile. ``safe_ms``, the prediction times ``safety``, is what a budget is
+compared with.
 """
 
 from __future__ import annotations
@@ -77,7 +78,15 @@ class Profile:
             )
         ms = sum(self.coefficients[name] * value for name, value in found.items())
         outside = tuple(filter(None, (self._outside(name, value) for name, value in found.items())))
-        return Prediction(ms, ms * max(1.0, 1 / self.error["p5"]), outside)
+        return Prediction(ms, ms * self.safety, outside)
+
+    @property
+    def safety(self) -> float:
+        """What a prediction is multiplied by before it is judged: by this much the profile predicts too little.
+
+        The larger of 1 / p5 of its own networks and 1 + the 90th percentile of the error on those it has not seen.
+        """
+        return max(1.0, 1 / self.error["p5"], 1 + self.held_out.get("p90", 0.0))
 
     def _outside(self, name: str, value: float) -> str:
         """Say how a feature lies outside what was measured; below it only what is of the whole graph counts."""

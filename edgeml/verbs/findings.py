@@ -30,7 +30,7 @@ def of_search(folder: RunFolder, candidates: Sequence[Candidate], seconds: float
         "objective": objective,
         "best": [
             {"id": c.id, "val_accuracy": c.metrics["val_accuracy"], objective: c.metrics[objective],
-             "cost": to_json(c.cost), "share": str(c.share), "space": c.space}
+             "cost": to_json(c.cost), "share": str(c.share), "space": c.space, "predicted_ms": dict(c.predicted_ms)}
             for c in best
         ],
         "front": [{"id": c.id, **pareto.values(c, objectives)} for c in front],
