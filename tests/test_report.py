@@ -659,3 +659,54 @@ def test_names_cannot_break_out_of_the_card(report):
 )
 def test_figures_as_text(text, expected):
     assert text == expected
+
+
+def judged_by_latency(report, **limit):
+    """The made-up report, of a search that a profile of this machine judged."""
+    about = {"device": "host", "runtime": "onnxruntime", "precision": "float32", "max_ms": 0.5}
+    ships = {
+        **about,
+        "predicted_ms": 0.41,
+        "measured_ms": 0.42,
+        "judged_ms": 0.42,
+        "judged_by": "measured here",
+        **limit,
+    }
+    report["manifest"]["budget"]["latency"] = [ships]
+    report["devices"] = [
+        {
+            "name": "host", "description": "a <b>processor</b>", "runtime": "onnxruntime", "runtime_version": "1.32.0",
+            "precision": "float32", "source": "60 random networks", "error": {"p5": 0.97, "p50": 1.0, "p95": 1.03},
+            "networks": 50, "held_out": {"p50": 0.01, "p90": 0.03, "networks": 3}, "judge": "measured",
+            "held_out_predicted_ms": [0.1, 0.2, 0.4], "held_out_measured_ms": [0.101, 0.19, 0.41],
+        }
+    ]  # fmt: skip
+    for number, one in enumerate(report["finalists"]):
+        ms = 0.2 + 0.05 * number
+        one["latency"] = [
+            {**about, "predicted_ms": ms, "ms": 1.03 * ms, "judged_ms": 1.03 * ms, "judged_by": "measured"}
+        ]
+    report["refused"] |= {"latency": 7, "not_measured": 2}
+    return report
+
+
+def test_latency_is_shown_as_predicted_and_as_measured(report):
+    judged_by_latency(report)
+    view = views.page(report)
+    assert "predicted" in plots.every(view)
+    text = Page(edgeml.report.html(report)).text
+    assert "latency, host onnxruntime float32 (measured here)" in text
+    assert "7 by latency" in text
+    assert "2 by holding an operator that the device profile has not measured" in text
+    assert "1.0 % median, 3.0 % p90" in text
+    assert "a <b>processor</b>" in text  # a text, no markup
+    assert "Latency limit on host, onnxruntime float32: 0.42 ms of 0.5 ms" in edgeml.report.model_card(report)
+
+
+def test_what_nobody_measured_is_not_drawn_as_measured(report):
+    judged_by_latency(report, judged_by="prediction with its error")
+    del report["manifest"]["budget"]["latency"][0]["measured_ms"]
+    for one in report["finalists"]:
+        one["latency"][0]["ms"] = None
+    assert "predicted" not in plots.every(views.page(report))
+    assert "none: measured, 0.206 ms" in Page(edgeml.report.html(report)).text

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgeml.report import predictions
 from edgeml.report.svg import ACCENT, INK, MUTED, PAPER, WARN, compact, draw, short
 from edgeml.report.views import Row
 
@@ -39,6 +40,7 @@ def every(view: Row) -> dict[str, Markup]:
     drawn["latency"] = intervals(
         "latency", "Quiet latency per file", latency_rows(view["manifest"]), "quiet latency, ms", limits=limits
     )
+    drawn["predicted"] = predictions.plot(predictions.shown(view), name_points)
     return {name: plot for name, plot in drawn.items() if plot is not None}
 
 

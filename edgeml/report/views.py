@@ -22,9 +22,12 @@ BUDGET_NAMES = {
     "peak_activation_bytes": "peak activation bytes",
     "arena_bytes": "arena bytes",
     "file_bytes": "file bytes",
+    "latency": "latency",
     "least_use": "leaving too much unused",
+    "not_measured": "holding an operator that the device profile has not measured",
 }
 OBJECTIVE_NAMES = {
+    "latency": "predicted latency",
     "val_accuracy": "validation accuracy",
     "val_balanced_accuracy": "balanced validation accuracy",
     **{key: BUDGET_NAMES[key] for key in COUNTS},
@@ -130,9 +133,11 @@ def budget_rows(manifest: Row) -> list[Row]:
         for key, limit in asked.items()
         if key != "latency"
     ]
-    for limit in asked.get("latency", []):
-        name = "latency, " + " ".join(str(limit[key]) for key in ("device", "runtime", "precision") if key in limit)
-        rows.append({**used(name, measured_ms(manifest, limit), limit.get("max_ms")), "unit": "ms"})
+    for limit in manifest.get("budget", {}).get("latency") or asked.get("latency", []):
+        where = " ".join(str(limit[key]) for key in ("device", "runtime", "precision") if key in limit)
+        ms = limit.get("judged_ms", measured_ms(manifest, limit))
+        name = f"latency, {where}" + (f" ({limit['judged_by']})" if "judged_by" in limit else "")
+        rows.append({**used(name, ms, limit.get("max_ms")), "unit": "ms"})
     return rows
 
 
