@@ -12,7 +12,7 @@ import itertools
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ SELDOM = 3  # networks that show each feature of the space, at least
 ROUNDS = 20
 TELLING = 10  # networks from one word of progress to the next
 WORST_P90 = 0.10
+FURTHEST = 3  # networks that a refusal names
 SECONDS, SECONDS_ONNX_INT8 = 60.0, 180.0  # of a calibration; ONNX int8 files are made from TFLite int8 files
 EXPORT_SHARE = 0.8  # of them; the rest is for timing
 MACS_PER_MS = 5e7  # more than one core does: what needs longer than the limit even so is not measured
@@ -81,27 +82,51 @@ def calibrate(
 
 
 def fitted(
-    networks: Sequence[Network], ms: NDArray[np.float64], where: str, *, runtime: str, precision: str, **about: Any
+    networks: Sequence[Network],
+    ms: NDArray[np.float64],
+    where: str,
+    *,
+    runtime: str,
+    precision: str,
+    labels: Sequence[str] = (),
+    **about: Any,
 ) -> Profile:
     """Fit a profile to latencies (N,) in ms; ``about``: what else a profile says of itself.
+
+    ``labels``: what a user calls the networks; a refusal names those that are furthest off.
 
     Raises:
         GateError: it errs by more than a tenth on one in ten networks that it has not seen.
     """
     held, rest = held_out([_shown(network, runtime, precision) for network in networks])
+    if not held:
+        raise GateError(
+            f"{where}: each of {len(networks)} networks alone shows some operator, so that none can judge the others;"
+            f" {HELD_OUT} should. Measure more networks."
+        )
     found = fit([networks[i] for i in rest], ms[rest], runtime, precision)
     made = profile.of_fit(found, runtime=runtime, precision=precision, **about)
     predicted, measured = np.array([made.predict(networks[i]).ms for i in held]), ms[held]
     p50, p90 = np.percentile(np.abs(predicted / measured - 1), [50, 90]).tolist()
     if p90 > WORST_P90:
+        off = dict(zip([*rest, *held], [*found.ratios, *(predicted / measured)], strict=True))
         raise GateError(
             f"{where}: on {len(held)} networks that it has not seen the model errs by {p90:.1%} (90th percentile),"
-            f" {WORST_P90:.0%} are allowed. Stop other programs and measure again."
+            f" {WORST_P90:.0%} are allowed. Stop other programs and measure again{_furthest(off, ms, labels)}."
         )
     return replace(
         made, held_out={"p50": p50, "p90": p90, "networks": len(held)}, held_out_predicted_ms=predicted.tolist(),
         held_out_measured_ms=measured.tolist(),
     )  # fmt: skip
+
+
+def _furthest(ratios: Mapping[int, float], ms: NDArray[np.float64], labels: Sequence[str]) -> str:
+    """Name the networks whose predicted / measured is furthest from 1."""
+    if not labels:
+        return ""
+    worst = sorted(ratios, key=lambda i: -abs(np.log(max(ratios[i], 1e-9))))[:FURTHEST]
+    said = [f"{labels[i]} ({ms[i]:.3g} ms, {ratios[i] * ms[i]:.3g} predicted)" for i in worst]
+    return f", first {', '.join(said)}"
 
 
 def held_out(shown: Sequence[frozenset[str]]) -> tuple[list[int], list[int]]:
@@ -140,7 +165,7 @@ def evenly_spaced(networks: Iterable[Network], budget: Budget, count: int) -> tu
             found[operators] = cost.macs
     if len(found) < count:
         raise BudgetError(
-            f"devices calibrate: {len(found)} different networks of those drawn are within the budget; {count} are"
+            f"search.space: {len(found)} different networks of those drawn are within the budget; {count} are"
             " needed. Raise the budget, or take a larger space."
         )
     ranked = sorted(found, key=lambda operators: found[operators])

@@ -4,7 +4,8 @@
 
 The networks are random ones of the recipe's space, with random weights. What is timed is one inference; ``results.csv``
 has a line ``file,ms`` for each. Nobody can time a finalist there from here, so a search holds its limit against the
-prediction, with the profile's own error on top.
+prediction, with the profile's own error on top. A file's name holds its precision: kits of one recipe hold the same
+networks, and a sheet of one beside ``kit.json`` of the other would fit.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeml import calibration
 from edgeml.calibration import Network
@@ -26,33 +27,58 @@ from edgeml.devices import catalogue, profile
 from edgeml.devices.profile import Profile
 from edgeml.errors import DataError, UsageError
 from edgeml.operators import Operator
-from edgeml.records import Event, to_json
+from edgeml.recipe_rules import BUDGET_RULES
+from edgeml.records import Event, Limit, to_json
 
 SHEET, KIT, NOTE = "results.csv", "kit.json", "README.txt"
 COLUMNS = ("file", "ms")
+PRECISIONS = ("float32", "int8")
+TODO = "Keep it beside the sheet, as `edgeml devices kit` wrote it."
 SCHEMA_VERSION = 1
 LEAST_ROWS = calibration.LEAST_NETWORKS + calibration.HELD_OUT
 OnEvent = Callable[[Event], None]
+NAME = str(BUDGET_RULES[Limit]["device"]["pattern"])  # what a recipe may call a device
+# TensorFlow's benchmark_model.cc counts in whole microseconds. onnxruntime's perftest writes seconds; left alone, older
+# ones optimise at level 1 only, without the blocked layout that ``features`` counts on.
 COMMANDS = {
-    "litert": "benchmark_model --graph=FILE --num_threads=1 --use_xnnpack=true   (the line 'Inference (avg)', or less)",
-    "onnxruntime": "onnxruntime_perf_test -I -x 1 -y 1 -r 1000 FILE   (the least of 'Min Latency' over a few calls)",
+    "litert": (
+        "benchmark_model --graph=FILE --num_threads=1 --use_xnnpack=true",
+        "The last line with 'min=' is in microseconds: write min / 1000. Below 20 microseconds write avg / 1000 of a\n"
+        "quiet call: whole microseconds are too coarse there.",
+    ),
+    "onnxruntime": (
+        "onnxruntime_perf_test -e cpu -I -o 99 -x 1 -y 1 -m times -r 1000 FILE",
+        "'Min Latency' is in seconds: write 1000 times the least over a few calls.",
+    ),
 }
 
 
-def write(networks: Sequence[Network], runtime: str, precision: str, folder: Path, on_event: OnEvent) -> list[Path]:
-    """Export ``networks`` with random weights into ``folder``, with an empty result sheet; return their files."""
+def write(
+    networks: Sequence[Network],
+    runtime: str,
+    precision: str,
+    folder: Path,
+    on_event: OnEvent,
+    *,
+    key: Mapping[str, Any],
+) -> list[Path]:
+    """Export ``networks`` with random weights into ``folder``, with an empty result sheet; return their files.
+
+    ``key``: what they were drawn from, which the profile will name.
+    """
     files: list[Path] = []
+    suffix = "" if precision == "float32" else f"_{precision}"  # as in a bundle
     for number, operators in enumerate(networks):
         if number % calibration.TELLING == 0:
             on_event(Event("kit", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
         inner = folder / "exported"
         made = calibration.exported(operators, inner, runtime, precision)
-        files.append(made.replace(folder / f"network_{number:03d}{made.suffix}"))
+        files.append(made.replace(folder / f"network_{number:03d}{suffix}{made.suffix}"))
         inner.rmdir()
     with (folder / SHEET).open("w", newline="", encoding="utf-8") as sheet:
         csv.writer(sheet).writerows([COLUMNS, *((file.name, "") for file in files)])
     about = {
-        "schema_version": SCHEMA_VERSION, "runtime": runtime, "precision": precision,
+        "schema_version": SCHEMA_VERSION, "runtime": runtime, "precision": precision, "key": to_json(key),
         "networks": {file.name: to_json(operators) for file, operators in zip(files, networks, strict=True)},
     }  # fmt: skip
     (folder / KIT).write_text(json.dumps(about), "utf-8")
@@ -61,10 +87,12 @@ def write(networks: Sequence[Network], runtime: str, precision: str, folder: Pat
 
 
 def _note(runtime: str) -> str:
+    command, unit = COMMANDS[runtime]
     return (
         f"Time one inference of each network on your device, one thread, nothing else running, for instance with\n\n"
-        f"    {COMMANDS[runtime]}\n\n"
+        f"    {command}\n\n"
         f"and write the milliseconds of the undisturbed case into the column 'ms' of {SHEET} (0.0123, not 0,0123).\n"
+        f"{unit}\n\n"
         f"At least {LEAST_ROWS} lines must be filled. Then, beside {KIT}:\n\n"
         f"    edgeml devices fit {SHEET} --name my-board\n"
     )
@@ -76,24 +104,32 @@ def fitted(sheet: Path, name: str, description: str, runtime_version: str) -> Pr
     Raises:
         DataError: a sheet or kit that cannot be used, with file and line.
         GateError: the profile errs by more than a tenth on one in ten networks that it has not seen.
-        UsageError: a name that is taken.
+        UsageError: a name that is taken, or that no recipe could name.
     """
+    if not re.fullmatch(NAME, name):
+        raise UsageError(
+            f"--name '{name}': up to 64 letters, digits, '_', '.' and '-' are allowed. Take e.g. my-board."
+        )
     if name == catalogue.HOST or (Path(catalogue.__file__).parent / f"{name}.toml").exists():
         raise UsageError(f"--name {name}: is a device already; another name is required. Take e.g. my-{name}.")
     kit = _kit(sheet.parent / KIT)
-    networks, ms = _measured(sheet, kit["networks"])
+    measured = _measured(sheet, kit["networks"])
+    networks, ms = [kit["networks"][file] for file in measured], np.array(list(measured.values()))
     about = {
         "name": name, "description": description, "runtime": kit["runtime"], "runtime_version": runtime_version,
-        "precision": kit["precision"], "source": f"{len(ms)} networks of a kit, timed on the device", "key": {},
+        "precision": kit["precision"], "source": f"{len(ms)} networks of a kit, timed on the device",
+        "key": {"threads": 1, **kit["key"]},
     }  # fmt: skip
-    return replace(calibration.fitted(networks, ms, f"devices fit {sheet}", **about), judge="none")
+    made = calibration.fitted(networks, ms, f"devices fit {sheet}", labels=list(measured), **about)
+    return replace(made, judge="none")
 
 
-def keep(made: Profile) -> Path:
-    """Put a profile among the user's own; return its file."""
+def keep(made: Profile) -> tuple[Path, bool]:
+    """Put a profile among the user's own; return its file, and whether another one was there."""
     path = catalogue.own_folder() / f"{made.name}.toml"
+    was_there = path.exists()
     profile.write(made, path)
-    return path
+    return path, was_there
 
 
 def _kit(path: Path) -> dict[str, Any]:
@@ -102,9 +138,14 @@ def _kit(path: Path) -> dict[str, Any]:
         found["networks"] = {file: tuple(map(_operator, rows)) for file, rows in found["networks"].items()}
         if found["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {found['schema_version']}; {SCHEMA_VERSION} is known")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "Keep it beside the sheet, as `edgeml devices kit` wrote it."
-        raise DataError(f"{path}: no kit ({error}). {todo}") from error
+        if found["runtime"] not in COMMANDS or found["precision"] not in PRECISIONS:
+            raise ValueError(f"of {found['runtime']} {found['precision']}")
+        if not found["networks"] or not isinstance(found["key"], dict):
+            raise ValueError("no networks, or no key")
+    except KeyError as error:
+        raise DataError(f"{path}: no kit ({error} is missing). {TODO}") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no kit ({error}). {TODO}") from error
     return found
 
 
@@ -113,8 +154,8 @@ def _operator(keys: dict[str, Any]) -> Operator:
     return Operator(**known)
 
 
-def _measured(sheet: Path, known: dict[str, Network]) -> tuple[list[Network], NDArray[np.float64]]:
-    """Return the networks that the sheet has a figure for, and the figures in ms."""
+def _measured(sheet: Path, known: dict[str, Network]) -> dict[str, float]:
+    """Return the sheet's figures in ms, in the kit's random order: the first ten judge, however the sheet is sorted."""
     try:
         with sheet.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
@@ -130,7 +171,7 @@ def _measured(sheet: Path, known: dict[str, Network]) -> tuple[list[Network], ND
             found[cells[0]] = cells[1]
     if len(found) < LEAST_ROWS:
         raise DataError(f"{sheet}: {len(found)} lines are filled; {LEAST_ROWS} or more are needed. Time more networks.")
-    return [known[file] for file in found], np.array(list(found.values()))
+    return {file: found[file] for file in known if file in found}
 
 
 def _cells(row: list[str], where: str, known: dict[str, Network], seen: dict[str, float]) -> tuple[str, float] | None:
@@ -148,7 +189,7 @@ def _cells(row: list[str], where: str, known: dict[str, Network], seen: dict[str
     if not text:
         return None
     try:
-        ms = float(text)
+        ms = math.nan if "_" in text else float(text)  # Python reads 1_0 as 10
     except ValueError:
         ms = math.nan
     if not (math.isfinite(ms) and ms > 0):

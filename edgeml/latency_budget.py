@@ -128,13 +128,18 @@ def cached(space: Space, budget: Budget, limit: Limit, threads: int) -> Profile 
 
 def host_key(space: Space, budget: Budget, limit: Limit, threads: int) -> dict[str, Any]:
     """Return what must be the same for a profile of this machine to hold."""
+    return {**calibration.of_machine(limit.runtime, threads), **space_key(space, budget)}
+
+
+def space_key(space: Space, budget: Budget) -> dict[str, Any]:
+    """Return what networks of a calibration are drawn from."""
     shape, classes = space.arguments
     within = {name: getattr(budget, name) for name in budget.keys}
     if budget.latency:
         within["most_macs"] = round(calibration.most_macs(budget))
     return {
-        **calibration.of_machine(limit.runtime, threads), "space": sorted(space.names), "only": sorted(space.only),
-        "input_shape": list(shape), "classes": classes, "within": within,
+        "space": sorted(space.names), "only": sorted(space.only), "input_shape": list(shape), "classes": classes,
+        "within": within,
     }  # fmt: skip
 
 

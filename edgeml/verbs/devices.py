@@ -153,15 +153,17 @@ def kit(
         BudgetError: too few networks are within the budget.
     """
     _check_words(runtime, precision)
-    from edgeml import bundle, calibration, device_kit
+    from edgeml import bundle, calibration, device_kit, exporting, latency_budget
 
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise UsageError(f"{place}: holds something already; an empty or new folder is required. Choose another --out.")
+    exporting.check_request([calibration.TARGETS[runtime]], [precision], calibrated=True)
     space = _space(recipe, on_event)
     networks = (space.operators(values) for values in space.drawn(calibration.DRAWS * count, recipe.search.seed))
     drawn = calibration.draw(networks, recipe.budget, count, runtime, precision, recipe.search.seed)
+    key = latency_budget.space_key(space, recipe.budget)
     with bundle.staged(place) as folder:
-        files = [file.name for file in device_kit.write(drawn, runtime, precision, folder, on_event)]
+        files = [file.name for file in device_kit.write(drawn, runtime, precision, folder, on_event, key=key)]
     sheet = place / device_kit.SHEET
     text = [f"kit      {place} ({len(files)} networks)", f"read     {place / device_kit.NOTE}", f"fill in  {sheet}",
             f"then     edgeml devices fit {sheet} --name my-board"]  # fmt: skip
@@ -176,10 +178,15 @@ def fit(sheet: Path, name: str, description: str, runtime_version: str) -> tuple
     from edgeml import device_kit
 
     made = device_kit.fitted(sheet, name, description, runtime_version)
-    path = device_kit.keep(made)
+    path, was_there = device_kit.keep(made)
     limit = f"{{device: {name}, runtime: {made.runtime}, precision: {made.precision}, max_ms: …}}"
-    text = f"{_page(path, made)}\n  in a recipe budget: {{latency: [{limit}]}}"
-    return text, {"device": name, "profile": str(path), "error": dict(made.error), "held_out": dict(made.held_out)}
+    text = [_page(path, made), f"  in a recipe budget: {{latency: [{limit}]}}"]
+    if was_there:
+        text.append(f"  replaced    the profile {name} that was there")
+    return "\n".join(text), {
+        "device": name, "profile": str(path), "error": dict(made.error), "held_out": dict(made.held_out),
+        "replaced": was_there,
+    }  # fmt: skip
 
 
 def _check_words(runtime: str, precision: str) -> None:
