@@ -26,7 +26,7 @@ from edgeml.devices.features import BLOCKS, features
 from edgeml.devices.fit import fit
 from edgeml.devices.profile import Profile
 from edgeml.devices.stand_in import INPUT, StandIn
-from edgeml.errors import BudgetError, GateError, NotMeasuredError
+from edgeml.errors import BudgetError, DataError, GateError, NotMeasuredError, TargetError
 from edgeml.machine import processor
 from edgeml.operators import Operator
 from edgeml.records import Budget, Event
@@ -217,9 +217,17 @@ def measure(
                 break
             if number % TELLING == 0:
                 on_event(Event("calibrate", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
-            path = exported(operators, Path(place) / str(number), runtime, precision)
-            calls[number] = open_model(path, threads).single(_samples(operators))
+            try:
+                path = exported(operators, Path(place) / str(number), runtime, precision)
+                calls[number] = open_model(path, threads).single(_samples(operators))
+            except (DataError, TargetError):  # XNNPACK refuses some ratios of int8 scales that random weights give
+                continue
             done.append(operators)
+        if len(done) < LEAST_NETWORKS + HELD_OUT:
+            raise GateError(
+                f"devices calibrate {runtime} {precision}: {len(done)} of {len(networks)} networks became files that"
+                f" {runtime} opens; at least {LEAST_NETWORKS + HELD_OUT} are needed. Take a larger space or budget."
+            )
         on_event(Event("calibrate", f"{runtime} {precision}: timing {len(done)} networks in {ROUNDS} rounds"))
         ms = timing.quiet_together(timing.interleaved(calls, ROUNDS))
     return done, np.array(list(ms.values()))
