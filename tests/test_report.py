@@ -13,10 +13,13 @@ import yaml
 from PIL import Image
 
 import edgeml.report
-from edgeml.report import formats, plots, svg, views
+from edgeml.report import agreement, formats, limits, plots, svg, views
 
 ATTACK = "<img src=x onerror=alert(1)>"
 THIN = "\u202f"
+HERE = {"device": "host", "runtime": "onnxruntime", "precision": "int8", "max_ms": 0.02}
+VELA = {"device": "ethos-u55-128", "runtime": "vela", "precision": "int8", "max_ms": 0.5}
+ST = {"device": "stm32h747-cubeai", "runtime": "cubeai", "precision": "int8", "max_ms": 10.0}
 
 
 def thumbnail(seed):
@@ -43,6 +46,7 @@ def trial(i):
         "seconds": 2.5 + i / 10,
         "error": "loss is NaN in epoch 2" if failed else None,
         "finalist": i in (11, 16, 19),
+        "predicted_ms": {"host/onnxruntime/int8": params / 4e5, "ethos-u55-128/vela/int8": params / 5e4},
     }
 
 
@@ -98,6 +102,31 @@ def split(name, counts):
     return {"name": name, "samples": int(counts.sum()), "per_class": counts.tolist(), "sha256": "56" * 32}
 
 
+def standings(predicted, measured, predicted_by_vela, compiled, predicted_by_st):
+    by_vela, by_st = "Vela 5.2.0, a model of cycles", "prediction with its error (ST model zoo, READMEs of 2024-05)"
+    return [
+        {**HERE, **judgement(predicted, measured, measured, "measured on this machine")},
+        {**VELA, **judgement(predicted_by_vela, None, compiled, by_vela)},
+        {**ST, **judgement(predicted_by_st, None, 1.2 * predicted_by_st, by_st)},
+    ]
+
+
+def judgement(predicted, measured, judged, by):
+    return {"predicted_ms": predicted, "measured_ms": measured, "judged_ms": judged, "judged_by": by}
+
+
+def device(limit, version, source, held_out):
+    random = np.random.default_rng(5)
+    measured = np.geomspace(0.008, 0.4, 10) if held_out else np.zeros(0)
+    return {
+        **{"name": limit["device"], "runtime": limit["runtime"], "precision": limit["precision"]},
+        **{"runtime_version": version, "source": source, "description": "Some device at 3 GHz", "judge": "measured"},
+        **{"error": {"p5": 0.938, "p50": 1.0, "p95": 1.071}, "networks": 50, "held_out": held_out},
+        "held_out_measured_ms": measured.tolist(),
+        "held_out_predicted_ms": (measured * random.uniform(0.92, 1.08, len(measured))).tolist(),
+    }
+
+
 def manifest():
     int8_gate = {
         "gate": "int8 SQNR, dB",
@@ -143,12 +172,9 @@ def manifest():
         "members": [member("t0011", 0.62), member("t0019", 0.38)],
         "cost": {"params": 8_123, "macs": 210_312, "peak_activation_bytes": 4096, "arena_bytes": {"int8": 9000}},
         "budget": {
-            "asked": {
-                "params": 10_000,
-                "macs": 1_000_000,
-                "latency": [{"device": "host", "runtime": "onnxruntime", "precision": "int8", "max_ms": 0.02}],
-            },
+            "asked": {"params": 10_000, "macs": 1_000_000, "latency": [HERE, VELA, ST]},
             "violations": [],
+            "latency": standings(0.0181, 0.0174, 0.31, 0.327, 5.2),
         },
         "folding": {
             "folded": ["t0011_bn_1", "t0011_bn_2", "t0019_bn_1"],
@@ -169,6 +195,7 @@ def manifest():
 
 
 def finalist(name, params, accuracies, *, chosen):
+    here, by_vela, by_st = standings(params / 4e5, params / 3.9e5, params / 5e4, params / 4.8e4, params / 2e3)
     splits = ("validation", "blend", "test")
     scores = {f"{splits[i]}_accuracy": score(accuracies[i], (180, 180, 360)[i]) for i in range(3)}
     return {
@@ -176,6 +203,7 @@ def finalist(name, params, accuracies, *, chosen):
         "cost": {"params": params, "macs": 31 * params},
         **scores,
         "blend_log_loss": 0.081,
+        "latency": [{**row, "ms": row.pop("measured_ms")} for row in (here, by_vela, by_st)],
         "chosen": chosen,
     }
 
@@ -192,7 +220,17 @@ def report():
         "command": "edgeml run recipes/digits.yaml",
         "created": "2026-11-22T12:00:00Z",
         "trials": [trial(i) for i in range(1, 21)],
-        "refused": {"params": 12, "macs": 0},
+        "refused": {"params": 12, "macs": 0, "latency": 7, "not_measured": 3},
+        "devices": [
+            device(VELA, "5.2.0", "tools/vela_against_model --fit", {}),
+            device(
+                HERE,
+                "1.32.0",
+                "calibrated on 50 random networks, 3 rounds, in 41 seconds",
+                {"p50": 0.031, "p90": 0.074, "networks": 10},
+            ),
+            device(ST, "8.1.0", "ST model zoo, READMEs of 2024-05", {}),
+        ],
         "finalists": [
             finalist("t0011", 4061, (0.989, 0.983, 0.981), chosen=True),
             finalist("t0019", 4062, (0.983, 0.978, 0.978), chosen=True),
@@ -343,6 +381,7 @@ def test_sections_come_in_their_order(report):
         "The search",
         "Does every file compute what Keras computed?",
         "Latency",
+        "Predicted against measured",
         "The ensemble",
         "Batch normalization, folded away",
         "Quantization",
@@ -432,7 +471,8 @@ def test_balanced_accuracy_stands_beside_accuracy(report):
 
 def test_plots_follow_the_page(report):
     drawn = plots.every(views.page(report))
-    assert set(drawn) == {"pareto_params", "pareto_macs", "history", "balance", "finalists", "baselines", "latency"}
+    names = ("pareto_params", "pareto_macs", "history", "balance", "finalists", "baselines", "latency", "agreement")
+    assert set(drawn) == set(names)
     for name, plot in drawn.items():
         colours = set(re.findall(r"#[0-9a-fA-F]{6}\b", plot))
         assert colours <= {"#000000"}, name  # stand-ins became variables (black: the invisible outline of nothing)
@@ -523,6 +563,7 @@ def test_rows_that_know_little_are_drawn_as_far_as_they_go(report):
         "Validation accuracy over the trials",
         "Accuracy of the finalists per split",
         "Test accuracy against baselines",
+        "Predicted against measured latency, host onnxruntime int8",
         "Quiet latency per file",
         "Samples per class and split",
     }
@@ -581,13 +622,120 @@ def test_two_hundred_trials_stay_small_and_quick(report):
 
 
 def test_a_latency_limit_is_held_against_the_slowest_file_it_speaks_about(report):
-    limit = {"device": "host", "runtime": "onnxruntime", "precision": "int8", "max_ms": 0.02}
+    limit = HERE
     slow = {**report["manifest"]["latency"][2], "quiet_ms": 0.5}
     report["manifest"]["latency"].append(slow)
-    assert views.measured_ms(report["manifest"], limit) == 0.5
-    assert views.measured_ms(report["manifest"], {**limit, "runtime": "tflm"}) is None
+    assert limits.measured_ms(report["manifest"], limit) == 0.5
+    assert limits.measured_ms(report["manifest"], {**limit, "runtime": "tflm"}) is None
     del slow["precision"]  # an old manifest: the precision is that of the file
-    assert views.measured_ms(report["manifest"], limit) == 0.5
+    assert limits.measured_ms(report["manifest"], limit) == 0.5
+
+
+def text_of(made):
+    return " ".join(Page(made).text.split())
+
+
+def test_each_latency_limit_says_what_was_judged_and_by_whom(report):
+    text = text_of(edgeml.report.html(report))
+    for line in (
+        "latency, host onnxruntime int8 0.0174 ms of 0.0200 ms 87 % measured on this machine; predicted 0.0181 ms",
+        "latency, ethos-u55-128 vela int8 0.327 ms of 0.500 ms 65 % Vela 5.2.0, a model of cycles; predicted 0.310 ms",
+        "latency, stm32h747-cubeai cubeai int8 6.24 ms of 10.0 ms 62 % prediction with its error (ST model zoo",
+    ):
+        assert line in text, line
+    card = edgeml.report.model_card(report)
+    assert [line for line in card.splitlines() if line.startswith("- Latency on")] == [
+        "- Latency on host onnxruntime int8: 0.0174 ms of at most 0.0200 ms (measured on this machine; predicted"
+        " 0.0181 ms)",
+        "- Latency on ethos-u55-128 vela int8: 0.327 ms of at most 0.500 ms (Vela 5.2.0, a model of cycles; predicted"
+        " 0.310 ms)",
+        "- Latency on stm32h747-cubeai cubeai int8: 6.24 ms of at most 10.0 ms (prediction with its error (ST model"
+        " zoo, READMEs of 2024-05); predicted 5.20 ms)",
+    ]
+
+
+def test_a_bundle_from_before_device_profiles_keeps_its_latency_limit(report):
+    report["devices"] = report["manifest"]["budget"]["latency"] = None
+    report["manifest"]["budget"]["asked"]["latency"] = [HERE]
+    for one in report["finalists"]:
+        one["latency"] = [{"runtime": "onnxruntime", "precision": "int8", "ms": 0.011, "max_ms": 0.02}]
+    page = edgeml.report.html(report)
+    assert "latency, host onnxruntime int8 0.0174 ms of 0.0200 ms 87 %" in text_of(page)
+    assert "Predicted against measured" not in page
+    assert re.search(r"t0011 ●\s*onnxruntime int8\s*–\s*0.0110 ms\s*0.0200 ms\s*–", Page(page).text)
+    assert "- Latency on host onnxruntime int8: 0.0174 ms of at most 0.0200 ms\n" in edgeml.report.model_card(report)
+    report["manifest"]["budget"]["asked"]["latency"] = None
+    assert "Latency on" not in edgeml.report.model_card(report)
+
+
+def test_predicted_and_measured_latency_of_finalists_are_two_columns(report):
+    page = edgeml.report.html(report)
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+    head = next(i for i, row in enumerate(rows) if row[:2] == ["finalist", "on"])
+    assert rows[head][2:5] == ["predicted", "measured", "limit"]
+    shown = rows[head + 1 : head + 10]
+    assert [row[0][:5] for row in shown] == 3 * ["t0011", "t0019", "t0016"]
+    assert shown[0][1:5] == ["host onnxruntime int8", "0.0102 ms", "0.0104 ms", "0.0200 ms"]
+    assert shown[3][1:5] == ["ethos-u55-128 vela int8", "0.0812 ms", "–", "0.500 ms"]
+    assert "Vela 5.2.0" in shown[3][5]
+
+
+def test_the_device_profiles_are_listed_with_their_errors(report):
+    text = text_of(edgeml.report.html(report))
+    row = r"host\s*onnxruntime 1.32.0\s*int8\s*50\s*−6.2 % to \+7.1 %\s*3.1 %\s*7.4 % n=10\s*calibrated on 50"
+    assert re.search(row, text)
+    assert re.search(r"vela 5.2.0\s*int8\s*50\s*−6.2 % to \+7.1 %\s*–\s*–\s*tools", text)
+    assert "7 by latency, 3 by holding an operator that the device profile has not measured" in text
+
+
+def test_the_plot_of_predictions_is_of_the_first_limit_that_was_measured_here(report):
+    shown = views.page(report)["agreement"]
+    assert shown["limit"]["where"] == "host onnxruntime int8"
+    assert [len(shown[name]) for name in ("held_out", "finalists", "shipped")] == [10, 3, 1]
+    assert shown["shipped"] == [(0.0181, 0.0174, None)]
+    drawn = Page(agreement.agreement(shown)).drawn
+    for name in ("t0011", "t0016", "t0019", "limit 0.02 ms", "the graph that ships", "predicted, ms", "measured, ms"):
+        assert name in drawn, name
+
+
+def test_what_lacks_one_of_the_two_figures_is_not_drawn(report):
+    report["manifest"]["budget"]["latency"][0]["predicted_ms"] = None  # an ensemble: nothing predicts its mean
+    report["finalists"][0]["latency"][0]["ms"] = None
+    shown = views.page(report)["agreement"]
+    assert [len(shown[name]) for name in ("held_out", "finalists", "shipped")] == [10, 2, 0]
+    assert "The graph that ships is not drawn" in edgeml.report.html(report)
+    report["devices"], report["finalists"] = [], []
+    assert agreement.agreement(views.page(report)["agreement"]) is None
+
+
+def test_a_limit_that_others_judged_has_words_and_no_plot(report):
+    report["manifest"]["budget"]["asked"]["latency"] = [VELA, ST]
+    assert "agreement" not in plots.every(views.page(report))
+    text = text_of(edgeml.report.html(report))
+    assert "ethos-u55-128 vela int8: 0.327 ms of 0.500 ms, Vela 5.2.0, a model of cycles; predicted 0.310 ms" in text
+
+
+def test_only_limits_of_this_machine_are_drawn_over_its_latencies(report):
+    drawn = plots.every(views.page(report))["latency"]
+    report["manifest"]["budget"]["asked"]["latency"] = [HERE]
+    assert plots.every(views.page(report))["latency"] == drawn
+
+
+@pytest.mark.parametrize("values", [[0.3], [0.3, 0.31], [0.01, 25.0]])
+def test_the_axes_of_predictions_hold_a_lone_point_and_three_decades(values):
+    low, high = agreement.span(values)
+    assert low < min(values)
+    assert high > max(values)
+    assert high / low >= 5.99
+
+
+def test_predicted_latency_is_an_objective_and_a_column_of_the_trials(report):
+    report["front_objectives"] = ["val_accuracy", "latency"]
+    for one in report["trials"]:
+        one["front"] = one["id"] == "t0001"
+    page = edgeml.report.html(report)
+    assert "(validation accuracy, predicted latency)" in page
+    assert '<th class="n">predicted, host onnxruntime int8</th>' in page
 
 
 def test_the_pareto_front_is_cheapest_first_and_never_falls():

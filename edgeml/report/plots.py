@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from edgeml.report.svg import ACCENT, INK, MUTED, PAPER, WARN, compact, draw, short
+from edgeml.report.agreement import agreement
+from edgeml.report.svg import ACCENT, INK, MUTED, PAPER, WARN, compact, draw, name_points, short
 from edgeml.report.views import Row
 
 COSTS = {"params": "parameters", "macs": "multiply-accumulates"}
@@ -20,7 +21,6 @@ SERIES = {  # colour, marker, face
     "network": (ACCENT, "o", ACCENT),
     "file": (ACCENT, "o", ACCENT),
 }
-DOT_PX = 4  # half the size of a dot, where no name may lie
 SHADES = (0.9, 0.6, 0.38, 0.2)  # of the accent, by split
 
 
@@ -35,10 +35,12 @@ def every(view: Row) -> dict[str, Markup]:
     drawn["baselines"] = intervals(
         "baselines", "Test accuracy against baselines", baseline_rows(view), "test accuracy, %"
     )
-    limits = [one["max_ms"] for one in asked.get("latency", []) if "max_ms" in one]
+    here = [one for one in asked.get("latency", []) if one.get("device", "host") == "host"]  # as the files were timed
+    limits = [one["max_ms"] for one in here if "max_ms" in one]
     drawn["latency"] = intervals(
         "latency", "Quiet latency per file", latency_rows(view["manifest"]), "quiet latency, ms", limits=limits
     )
+    drawn["agreement"] = agreement(view["agreement"])
     return {name: plot for name, plot in drawn.items() if plot is not None}
 
 
@@ -96,29 +98,6 @@ def pareto_front(points: Sequence[tuple[float, float, Any]]) -> list[tuple[float
         if not front or accuracy > front[-1][1]:
             front.append((cost, accuracy))
     return front
-
-
-def name_points(axes: Any, points: Sequence[tuple[float, float, Any]]) -> None:
-    """Write each name beside its point, at the first of six places where it covers no other name."""
-    from matplotlib.transforms import Bbox
-
-    places = ((7, 5), (7, -11), (-7, 5), (-7, -11), (7, 17), (-7, -23))
-    axes.figure.draw_without_rendering()  # settles the layout that the names are placed in
-    renderer = axes.figure.canvas.get_renderer()
-    bounds = axes.get_window_extent(renderer)
-    dots = axes.transData.transform([(cost, accuracy) for cost, accuracy, _ in points]) if points else []
-    taken = [Bbox.from_extents(x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX) for x, y in dots]
-    for cost, accuracy, name in points:
-        for dx, dy in places:
-            text = axes.annotate(
-                short(name), (cost, accuracy), (dx, dy), textcoords="offset points", ha="left" if dx > 0 else "right"
-            )
-            box = text.get_window_extent(renderer)
-            if bounds.x0 < box.x0 and box.x1 < bounds.x1 and not any(box.overlaps(other) for other in taken):
-                break
-            if (dx, dy) != places[-1]:
-                text.remove()
-        taken.append(box)
 
 
 def history(view: Row) -> Markup | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -20,6 +20,7 @@ INK, MUTED, ACCENT, LINE, PAPER, WARN = "#010203", "#010204", "#010205", "#01020
 VARIABLES = {INK: "ink", MUTED: "muted", ACCENT: "accent", LINE: "line", PAPER: "paper", WARN: "warn"}
 WIDTH_INCHES = 5.0  # 360 px: text keeps its size on a phone
 MAX_LABEL = 26
+DOT_PX = 4  # half the size of a dot, where no name may lie
 
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, and in the page's font
@@ -62,6 +63,29 @@ def draw(name: str, title: str, paint: Callable[[Any], None], *, height: float =
         paint(figure.subplots())
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return inlined(buffer.getvalue(), name, title)
+
+
+def name_points(axes: Any, points: Sequence[tuple[float, float, Any]]) -> None:
+    """Write each name beside its point, at the first of six places where it covers no other name."""
+    from matplotlib.transforms import Bbox
+
+    places = ((7, 5), (7, -11), (-7, 5), (-7, -11), (7, 17), (-7, -23))
+    axes.figure.draw_without_rendering()  # settles the layout that the names are placed in
+    renderer = axes.figure.canvas.get_renderer()
+    bounds = axes.get_window_extent(renderer)
+    dots = axes.transData.transform([(cost, accuracy) for cost, accuracy, _ in points]) if points else []
+    taken = [Bbox.from_extents(x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX) for x, y in dots]
+    for cost, accuracy, name in points:
+        for dx, dy in places:
+            text = axes.annotate(
+                short(name), (cost, accuracy), (dx, dy), textcoords="offset points", ha="left" if dx > 0 else "right"
+            )
+            box = text.get_window_extent(renderer)
+            if bounds.x0 < box.x0 and box.x1 < bounds.x1 and not any(box.overlaps(other) for other in taken):
+                break
+            if (dx, dy) != places[-1]:
+                text.remove()
+        taken.append(box)
 
 
 def inlined(document: str, name: str, title: str) -> Markup:

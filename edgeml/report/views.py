@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeml.records import COUNTS, limited
+from edgeml.report import limits
 from edgeml.report.formats import known, percent
 
 Row = dict[str, Any]
@@ -22,12 +23,15 @@ BUDGET_NAMES = {
     "peak_activation_bytes": "peak activation bytes",
     "arena_bytes": "arena bytes",
     "file_bytes": "file bytes",
+    "latency": "latency",
     "least_use": "leaving too much unused",
+    "not_measured": "holding an operator that the device profile has not measured",
 }
 OBJECTIVE_NAMES = {
     "val_accuracy": "validation accuracy",
     "val_balanced_accuracy": "balanced validation accuracy",
     **{key: BUDGET_NAMES[key] for key in COUNTS},
+    "latency": "predicted latency",
 }
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
 
@@ -48,6 +52,10 @@ def page(report: Mapping[str, Any]) -> Row:
         "fastest": min(manifest.get("latency", []), key=lambda row: row.get("quiet_ms", float("inf")), default={}),
         "budget": budget_rows(manifest),
         "budget_names": BUDGET_NAMES,
+        "latency_limits": limits.rows(manifest),
+        "latency_of_finalists": limits.of_finalists(data.get("finalists", [])),
+        "predicted_at": limits.predicted_at(trials),
+        "agreement": limits.agreement(data),
         "statuses": Counter(trial.get("status", "unknown") for trial in trials),
         "objective": objective,
         "objective_name": OBJECTIVE_NAMES.get(objective, objective),
@@ -130,9 +138,9 @@ def budget_rows(manifest: Row) -> list[Row]:
         for key, limit in asked.items()
         if key != "latency"
     ]
-    for limit in asked.get("latency", []):
-        name = "latency, " + " ".join(str(limit[key]) for key in ("device", "runtime", "precision") if key in limit)
-        rows.append({**used(name, measured_ms(manifest, limit), limit.get("max_ms")), "unit": "ms"})
+    for limit in limits.rows(manifest):
+        row = used(f"latency, {limit['where']}", limit.get("judged_ms"), limit.get("max_ms"))
+        rows.append({**row, "unit": "ms", "judgement": limit})
     return rows
 
 
@@ -142,20 +150,6 @@ def used(name: str, value: Any, limit: Any) -> Row:
     if isinstance(value, int | float) and isinstance(limit, int | float) and limit > 0:
         row["share"] = value / limit
     return row
-
-
-def measured_ms(manifest: Row, limit: Row) -> float | None:
-    """Return the largest quiet latency that a latency limit speaks about."""
-    precisions = {file.get("path"): file.get("precision") for file in manifest.get("files", [])}
-    found = [
-        row["quiet_ms"]
-        for row in manifest.get("latency", [])
-        if "quiet_ms" in row
-        and str(row.get("runtime", "")).startswith(limit.get("runtime", ""))
-        and row.get("device", "host") == limit.get("device", "host")
-        and row.get("precision", precisions.get(row.get("file"))) == limit.get("precision")
-    ]
-    return max(found, default=None)
 
 
 def confusions(confusion: Row) -> Row:
