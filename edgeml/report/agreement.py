@@ -37,7 +37,7 @@ def agreement(shown: Row) -> Markup | None:
         axes.fill_between(ends, low, high, color=ACCENT, alpha=0.18, lw=0)
         axes.plot(ends, ends, color=MUTED, lw=0.9)
         if limit.get("max_ms"):
-            draw_limit(axes, limit["max_ms"])
+            draw_limit(axes, limit["max_ms"], ends)
         for series, (label, marker) in STYLES.items():
             if shown[series]:
                 axes.plot(
@@ -70,8 +70,10 @@ def logarithmic(axes: Any, ends: tuple[float, float]) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def draw_limit(axes: Any, max_ms: float) -> None:
-    """Draw the limit across: what is measured above it is over."""
+def draw_limit(axes: Any, max_ms: float, ends: tuple[float, float]) -> None:
+    """Draw the limit across: what is measured above it is over. Its name stands on the side away from the diagonal."""
     axes.axhline(max_ms, color=WARN, lw=1.2, ls=(0, (4, 3)))
     place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "color": WARN}
-    axes.annotate(f"limit {compact(max_ms)} ms", (0.015, max_ms), (0, 4), **place)
+    left = max_ms**2 > ends[0] * ends[1]
+    at, offset, side = (0.015, (0, 4), "left") if left else (0.985, (0, -11), "right")
+    axes.annotate(f"limit {compact(max_ms)} ms", (at, max_ms), offset, ha=side, **place)
