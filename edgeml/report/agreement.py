@@ -11,10 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from edgeml.report.limits import Row
-from edgeml.report.svg import ACCENT, INK, LINE, MUTED, PAPER, WARN, compact, draw, name_points
+from edgeml.report.svg import ACCENT, INK, MUTED, PAPER, WARN, compact, draw, name_points
 
 BAND = 0.1  # what a calibration may err by on nine of ten networks (``calibration.WORST_P90``)
 MARGIN, LEAST_SPAN = 1.35, 6  # of the axes, as ratios: a lone point gets ticks around it, too
+BESIDE_DIAGONAL = ((8, -10), (-8, 4), (8, -21), (-8, 15), (8, -32), (-8, 26))  # of a name, in points from its dot
 STYLES: dict[str, tuple[str, dict[str, Any]]] = {  # series: its name, its marker
     "held_out": ("held-out networks", {"marker": "o", "ms": 4, "color": MUTED, "alpha": 0.7, "mew": 0}),
     "finalists": ("finalists", {"marker": "o", "ms": 6.5, "color": ACCENT, "mec": PAPER, "mew": 1}),
@@ -33,10 +34,10 @@ def agreement(shown: Row) -> Markup | None:
         ends = span([*values, *([limit["max_ms"]] if limit.get("max_ms") else [])])
         logarithmic(axes, ends)
         low, high = ([end / (1 + side * BAND) for end in ends] for side in (1, -1))
-        axes.fill_between(ends, low, high, color=LINE, alpha=0.55, lw=0)
+        axes.fill_between(ends, low, high, color=ACCENT, alpha=0.18, lw=0)
         axes.plot(ends, ends, color=MUTED, lw=0.9)
         if limit.get("max_ms"):
-            draw_limit(axes, limit["max_ms"])
+            draw_limit(axes, limit["max_ms"], ends)
         for series, (label, marker) in STYLES.items():
             if shown[series]:
                 axes.plot(
@@ -46,7 +47,7 @@ def agreement(shown: Row) -> Markup | None:
         axes.legend(
             loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1
         )
-        name_points(axes, shown["finalists"])
+        name_points(axes, shown["finalists"], places=BESIDE_DIAGONAL, others=shown["shipped"])
 
     return draw("agreement", f"Predicted against measured latency, {limit['where']}", paint, height=3.9)
 
@@ -69,8 +70,10 @@ def logarithmic(axes: Any, ends: tuple[float, float]) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def draw_limit(axes: Any, max_ms: float) -> None:
-    """Draw the limit across: what is measured above it is over."""
+def draw_limit(axes: Any, max_ms: float, ends: tuple[float, float]) -> None:
+    """Draw the limit across: what is measured above it is over. Its name stands on the side away from the diagonal."""
     axes.axhline(max_ms, color=WARN, lw=1.2, ls=(0, (4, 3)))
     place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "color": WARN}
-    axes.annotate(f"limit {compact(max_ms)} ms", (0.015, max_ms), (0, 4), **place)
+    left = max_ms**2 > ends[0] * ends[1]
+    at, offset, side = (0.015, (0, 4), "left") if left else (0.985, (0, -11), "right")
+    axes.annotate(f"limit {compact(max_ms)} ms", (at, max_ms), offset, ha=side, **place)

@@ -21,6 +21,7 @@ VARIABLES = {INK: "ink", MUTED: "muted", ACCENT: "accent", LINE: "line", PAPER: 
 WIDTH_INCHES = 5.0  # 360 px: text keeps its size on a phone
 MAX_LABEL = 26
 DOT_PX = 4  # half the size of a dot, where no name may lie
+PLACES = ((7, 5), (7, -11), (-7, 5), (-7, -11), (7, 17), (-7, -23))  # of a name, in points from its dot
 
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, and in the page's font
@@ -65,20 +66,26 @@ def draw(name: str, title: str, paint: Callable[[Any], None], *, height: float =
     return inlined(buffer.getvalue(), name, title)
 
 
-def name_points(axes: Any, points: Sequence[tuple[float, float, Any]]) -> None:
-    """Write each name beside its point, at the first of six places where it covers no other name."""
+def name_points(
+    axes: Any,
+    points: Sequence[tuple[float, float, Any]],
+    *,
+    places: Sequence[tuple[int, int]] = PLACES,
+    others: Sequence[tuple[float, float, Any]] = (),
+) -> None:
+    """Write each name beside its point, at the first of ``places`` where it covers no other name or point."""
     from matplotlib.transforms import Bbox
 
-    places = ((7, 5), (7, -11), (-7, 5), (-7, -11), (7, 17), (-7, -23))
     axes.figure.draw_without_rendering()  # settles the layout that the names are placed in
     renderer = axes.figure.canvas.get_renderer()
     bounds = axes.get_window_extent(renderer)
-    dots = axes.transData.transform([(cost, accuracy) for cost, accuracy, _ in points]) if points else []
-    taken = [Bbox.from_extents(x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX) for x, y in dots]
-    for cost, accuracy, name in points:
+    dots = [(*axes.transData.transform((x, y)), size) for some, size in ((points, DOT_PX), (others, 2 * DOT_PX))
+            for x, y, _ in some]  # fmt: skip
+    taken = [Bbox.from_extents(x - size, y - size, x + size, y + size) for x, y, size in dots]
+    for x, y, name in points:
         for dx, dy in places:
             text = axes.annotate(
-                short(name), (cost, accuracy), (dx, dy), textcoords="offset points", ha="left" if dx > 0 else "right"
+                short(name), (x, y), (dx, dy), textcoords="offset points", ha="left" if dx > 0 else "right"
             )
             box = text.get_window_extent(renderer)
             if bounds.x0 < box.x0 and box.x1 < bounds.x1 and not any(box.overlaps(other) for other in taken):
