@@ -14,6 +14,7 @@ import csv
 import json
 import math
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgeml import calibration
 from edgeml.calibration import Network
 from edgeml.devices import catalogue, profile
 from edgeml.devices.profile import Profile
-from edgeml.errors import DataError, UsageError
+from edgeml.errors import DataError, TargetError, UsageError
 from edgeml.operators import Operator
 from edgeml.recipe_rules import BUDGET_RULES
 from edgeml.records import Event, Limit, to_json
@@ -64,26 +65,30 @@ def write(
 ) -> list[Path]:
     """Export ``networks`` with random weights into ``folder``, with an empty result sheet; return their files.
 
+    A network that the target or the runtime refuses is left out, as in a calibration.
     ``key``: what they were drawn from, which the profile will name.
     """
-    files: list[Path] = []
+    made: dict[str, Network] = {}
     suffix = "" if precision == "float32" else f"_{precision}"  # as in a bundle
     for number, operators in enumerate(networks):
         if number % calibration.TELLING == 0:
             on_event(Event("kit", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
-        inner = folder / "exported"
-        made = calibration.exported(operators, inner, runtime, precision)
-        files.append(made.replace(folder / f"network_{number:03d}{suffix}{made.suffix}"))
-        inner.rmdir()
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            try:
+                path = calibration.exported(operators, Path(place) / "exported", runtime, precision)
+            except (DataError, TargetError):
+                continue
+            file = path.replace(folder / f"network_{number:03d}{suffix}{path.suffix}")
+        made[file.name] = operators
     with (folder / SHEET).open("w", newline="", encoding="utf-8") as sheet:
-        csv.writer(sheet).writerows([COLUMNS, *((file.name, "") for file in files)])
+        csv.writer(sheet).writerows([COLUMNS, *((file, "") for file in made)])
     about = {
         "schema_version": SCHEMA_VERSION, "runtime": runtime, "precision": precision, "key": to_json(key),
-        "networks": {file.name: to_json(operators) for file, operators in zip(files, networks, strict=True)},
+        "networks": {file: to_json(operators) for file, operators in made.items()},
     }  # fmt: skip
     (folder / KIT).write_text(json.dumps(about), "utf-8")
     (folder / NOTE).write_text(_note(runtime), "utf-8")
-    return files
+    return [folder / file for file in made]
 
 
 def _note(runtime: str) -> str:
@@ -93,7 +98,7 @@ def _note(runtime: str) -> str:
         f"    {command}\n\n"
         f"and write the milliseconds of the undisturbed case into the column 'ms' of {SHEET} (0.0123, not 0,0123).\n"
         f"{unit}\n\n"
-        f"At least {LEAST_ROWS} lines must be filled. Then, beside {KIT}:\n\n"
+        f"At least {LEAST_ROWS} lines must be filled; what does not run there stays empty. Then, beside {KIT}:\n\n"
         f"    edgeml devices fit {SHEET} --name my-board\n"
     )
 

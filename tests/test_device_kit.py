@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgeml import calibration, device_kit, recipe_file, scaling
 from edgeml.devices import catalogue
 from edgeml.errors import DataError, GateError, UsageError
+from edgeml.operators import Operator
 from edgeml.search.space import Space
 from edgeml.verbs import devices
 
@@ -117,6 +118,29 @@ def test_a_file_of_another_precision_has_another_name(tmp_path):
     network = SPACE.operators(SPACE.drawn(1, 0)[0])
     (file,) = device_kit.write([network], "litert", "int8", tmp_path, lambda event: None, key={})
     assert file.name == "network_000_int8.tflite"
+
+
+def test_a_network_that_cannot_be_exported_is_left_out(tmp_path):
+    network = SPACE.operators(SPACE.drawn(1, 0)[0])
+    refused = (*network, Operator("up", "resize", (network[-1].name,), network[-1].output_shape))
+    files = device_kit.write([refused, network], "litert", "float32", tmp_path, lambda event: None, key={})
+    assert [file.name for file in files] == ["network_001.tflite"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.txt", "kit.json", "network_001.tflite", "results.csv",
+    ]  # fmt: skip
+    assert device_kit._kit(tmp_path / device_kit.KIT)["networks"] == {"network_001.tflite": network}
+
+
+def test_a_kit_with_too_few_files_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "DRAWS", 10)
+    monkeypatch.setattr(device_kit, "LEAST_ROWS", 99)
+    np.savez(tmp_path / "data.npz", x=np.arange(200 * 64).reshape(200, 8, 8, 1) % 251, y=np.arange(200) % 10)
+    recipe = recipe_file.parse(RECIPE % (tmp_path / "data.npz"), "far.yaml")
+    with pytest.raises(
+        GateError, match=r"(\d+) of \1 networks became files .* at least 99 are needed.*more --networks"
+    ):
+        devices.kit(recipe, "litert", "float32", 3, tmp_path / "kit", lambda event: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 
 def test_what_was_timed_far_away_is_predicted_here(kit, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgeml.errors import UsageError
+from edgeml.errors import GateError, UsageError
 from edgeml.plugins import did_you_mean
 from edgeml.recipe import Recipe
 from edgeml.records import Event, Limit, to_json
@@ -151,6 +151,7 @@ def kit(
     Raises:
         UsageError: the folder is occupied, or a word is not allowed.
         BudgetError: too few networks are within the budget.
+        GateError: too many of them become files that cannot be opened.
     """
     _check_words(runtime, precision)
     from edgeml import bundle, calibration, device_kit, exporting, latency_budget
@@ -164,6 +165,11 @@ def kit(
     key = latency_budget.space_key(space, recipe.budget)
     with bundle.staged(place) as folder:
         files = [file.name for file in device_kit.write(drawn, runtime, precision, folder, on_event, key=key)]
+        if len(files) < device_kit.LEAST_ROWS:
+            raise GateError(
+                f"devices kit {runtime} {precision}: {len(files)} of {len(drawn)} networks became files that {runtime}"
+                f" opens; at least {device_kit.LEAST_ROWS} are needed. Ask for more --networks, or take another space."
+            )
     sheet = place / device_kit.SHEET
     text = [f"kit      {place} ({len(files)} networks)", f"read     {place / device_kit.NOTE}", f"fill in  {sheet}",
             f"then     edgeml devices fit {sheet} --name my-board"]  # fmt: skip
