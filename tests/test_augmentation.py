@@ -159,12 +159,17 @@ def test_whole_numbers_are_rounded_not_cut():
     np.testing.assert_array_equal(warped(x, still(6, 0.8, 13.0), np.zeros((6, 2))), np.rint(fine))
 
 
-def test_everything_on_is_fast():
-    """32 x 96 x 96 x 3 takes 11 ms on two cores; the limit leaves room for a busy machine."""
-    augmenter, x = Augmenter(EVERYTHING, 0), images(32, 96, 96)
+def least_seconds(call):
     seconds = []
     for _ in range(15):
         started = time.perf_counter()
-        augmenter(x)
+        call()
         seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.025
+    return min(seconds)
+
+
+def test_everything_on_is_fast():
+    """It takes about seven plain passes over the batch, 11 to 25 ms for 32 x 96 x 96 x 3; the limit is sixteen."""
+    augmenter, x = Augmenter(EVERYTHING, 0), images(32, 96, 96)
+    plain = x.astype("float32")
+    assert least_seconds(lambda: augmenter(x)) < 16 * least_seconds(lambda: np.rint(plain * 1.01 + 0.5))
