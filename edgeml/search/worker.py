@@ -98,7 +98,7 @@ def _serve(root: Path, jobs: queue.Queue[str], out: IO[str]) -> None:
             send("refused", kind=type(error).__name__, message=str(error))
         else:
             send("ended", outcome=to_json(outcome))
-        gc.collect()  # a network is a ring of objects: up to twenty, 4 MB each, waited for the collector to come by
+        gc.collect()  # networks are rings of objects: else up to 90 MB of them wait for the collector to come by
 
 
 if __name__ == "__main__":
