@@ -9,6 +9,7 @@ processor, runtime version, number of threads, space, input shape and budget, wh
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 import time
 from collections import Counter
@@ -173,8 +174,12 @@ def evenly_spaced(networks: Iterable[Network], budget: Budget, count: int) -> tu
 
 
 def most_macs(budget: Budget) -> float:
-    """Return the MACs above which no network meets the latency limits, however fast the machine is."""
-    return min((limit.max_ms * MACS_PER_MS for limit in budget.latency), default=np.inf)
+    """Return MACs above which no network meets the latency limits, however fast the machine is.
+
+    A power of four, so that a limit that is changed a little finds the same profile.
+    """
+    most = min((limit.max_ms * MACS_PER_MS for limit in budget.latency), default=math.inf)
+    return most if math.isinf(most) else 4.0 ** math.ceil(math.log(most, 4))
 
 
 def _showing_what_is_rare(

@@ -23,10 +23,7 @@ def listed() -> tuple[str, Document]:
 
     others = [(name, path, profile.read(path)) for name, path in catalogue.paths().items()]
     hosts = [(catalogue.HOST, path, profile.read(path)) for path in catalogue.of_hosts()]
-    rows = [
-        ([name, f"{p.runtime} {p.runtime_version}", p.precision, _error(p.error)], p.description)
-        for name, _, p in [*hosts, *others]
-    ]
+    rows = [([name, _runtime(p), p.precision, _error(p.error)], p.description) for name, _, p in [*hosts, *others]]
     if not hosts:
         rows.insert(
             0, ([catalogue.HOST, "onnxruntime, litert", "float32, int8", ""], "this machine; not calibrated yet")
@@ -73,7 +70,7 @@ def _page(path: Path, one: Any) -> str:
     held = one.held_out
     lines = [
         f"{one.name}: {one.description}",
-        f"  runtime     {one.runtime} {one.runtime_version}, {one.precision}",
+        f"  runtime     {_runtime(one)}, {one.precision}",
         f"  made from   {one.source}",
         f"  error       predicted / measured {_error(one.error)} (5th to 95th percentile), {one.networks} networks",
         *([f"  held out    {held['p50']:.1%} median, {held['p90']:.1%} p90 of {held['networks']:.0f} networks"]
@@ -93,6 +90,12 @@ JUDGES = {
     "vela": "finalists are compiled by Vela",
     "none": "the prediction stands, its error on top",
 }
+
+
+def _runtime(one: Any) -> str:
+    """Return runtime and version; those of this machine name themselves."""
+    version: str = one.runtime_version
+    return version if " " in version else f"{one.runtime} {version}"
 
 
 def _said(value: Any) -> str:
