@@ -107,16 +107,16 @@ def host_profile(
 
     Raises: see ``calibration.calibrate``.
     """
-    about = host_key(space, budget, limit, threads)
-    path = catalogue.of_host(limit.runtime, limit.precision, about)
-    if path.exists() and not again:
-        return profile.read(path)
+    found = None if again else cached(space, budget, limit, threads)
+    if found is not None:
+        return found
     drawn = (
         space.operators(values)
         for values in space.drawn(calibration.DRAWS * (calibration.NETWORKS + calibration.HELD_OUT), 0)
     )
+    about = host_key(space, budget, limit, threads)
     made = calibration.calibrate(drawn, budget, limit.runtime, limit.precision, on_event, about=about, threads=threads)
-    profile.write(made, path)
+    profile.write(made, catalogue.of_host(limit.runtime, limit.precision, about))
     return made
 
 
@@ -173,11 +173,12 @@ def standings(
         timed_ms: quiet latencies that were measured already.
     """
     limits, have, timed_ms = recipe.budget.latency, have or {}, timed_ms or {}
-    needed = {_file(limit): limit for limit in limits if limit.runtime in TARGETS and _is_judged_here(limit, profiles)}
+    here = [limit for limit in limits if _is_judged_here(limit, profiles)]
+    missing = {_file(limit) for limit in here} - have.keys()  # one file may speak for several limits
+    to_time = {_file(limit) for limit in here if limit.device == HOST} - timed_ms.keys()
     with tempfile.TemporaryDirectory() as place:
-        files = {**have, **_written(model, [file for file in needed if file not in have], place, samples, on_event)}
-        times = {**timed_ms, **_timed(recipe, {f: files[f] for f, limit in needed.items()
-                                              if limit.device == HOST and f not in timed_ms}, samples)}  # fmt: skip
+        files = {**have, **_written(model, sorted(missing), place, samples, on_event)}
+        times = {**timed_ms, **_timed(recipe, {file: files[file] for file in sorted(to_time)}, samples)}
         return tuple(_standing(limit, profiles.get(limit), operators, files, times) for limit in limits)
 
 

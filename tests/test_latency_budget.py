@@ -143,3 +143,16 @@ def test_vela_judges_an_ethos_and_a_prediction_with_its_error_an_stm32():
     assert ethos.judged_ms == pytest.approx(ethos.predicted_ms, rel=0.3)
     assert stm.judged_ms == pytest.approx(1.2 * stm.predicted_ms)
     assert "ST model zoo" in stm.judged_by
+
+
+def test_one_file_may_be_timed_and_compiled():
+    wanted = recipe(
+        "{device: host, runtime: litert, precision: int8, max_ms: 9}",
+        "{device: ethos-u55-128, runtime: vela, precision: int8, max_ms: 9}",
+    )
+    operators = SPACE.operators(SPACE.drawn(1, 5)[0])
+    profiles = latency_budget.known_profiles(wanted, SPACE)
+    host, ethos = latency_budget.standings(wanted, profiles, StandIn(operators), operators, SAMPLES, lambda event: None)
+    assert host.measured_ms == host.judged_ms > 0
+    assert host.predicted_ms is None  # not calibrated
+    assert ethos.judged_by.startswith("Vela ")
