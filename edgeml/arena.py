@@ -86,11 +86,11 @@ def as_converted(operators: Sequence[Operator]) -> list[Operator]:
 
     At a fork the shorter branch runs first, and each branch to its end: member after member, shortcuts before blocks.
     """
-    apart = {o.name: f"{o.name}/{o.activation}" for o in operators if _is_apart(o)}
+    apart = {o.name: f"{o.name}/{o.activation}" for o in operators if is_apart(o)}
     found = []
     for operator in _in_order(operators):
-        inputs = tuple(apart.get(name, name) for name in operator.inputs)
-        found.append(Operator(operator.name, operator.kind, inputs, operator.output_shape, kernel=operator.kernel))
+        inputs = tuple(apart.get(name, name) for name in operator.inputs) if apart else operator.inputs
+        found.append(Operator(operator.name, operator.kind, inputs, operator.output_shape))
         if operator.name in apart:
             found.append(Operator(apart[operator.name], "activation", (operator.name,), operator.output_shape))
     return found
@@ -101,7 +101,7 @@ def _in_order(operators: Sequence[Operator]) -> list[Operator]:
     by_name = {operator.name: operator for operator in operators}
     distance: dict[str, int] = {}
     for operator in operators:
-        distance[operator.name] = 1 + max((distance[name] for name in operator.inputs), default=0)
+        distance[operator.name] = 1 + max(map(distance.__getitem__, operator.inputs), default=0)
     read = {name for operator in operators for name in operator.inputs}
     stack = [operator.name for operator in reversed(operators) if operator.name not in read]
     order: dict[str, Operator] = {}
@@ -115,7 +115,8 @@ def _in_order(operators: Sequence[Operator]) -> list[Operator]:
     return list(order.values())
 
 
-def _is_apart(operator: Operator) -> bool:
+def is_apart(operator: Operator) -> bool:
+    """Tell whether the activation of an operator becomes an operator of its own in a TFLite file."""
     return operator.kind != "activation" and operator.activation not in FUSED
 
 

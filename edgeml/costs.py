@@ -65,12 +65,13 @@ def peak_activation_elements(operators: Sequence[Operator]) -> int:
         if peak > best[done]:
             continue
         for index in _members(ready):
-            after = done | 1 << index
-            higher = max(peak, alive + graph.sizes[index])
+            state = graph.after(index, peak, done, ready, alive)
+            while state[2] and not state[2] & state[2] - 1:  # one operator is ready: there is no choice
+                state = graph.after(state[2].bit_length() - 1, *state)
+            higher, after = state[:2]
             if higher < best.get(after, math.inf):
                 best[after] = higher
-                state = graph.ready_after(index, ready, after), graph.alive_after(index, alive, after)
-                heapq.heappush(queue, (higher, -after.bit_count(), after, *state))
+                heapq.heappush(queue, (higher, -after.bit_count(), *state[1:]))
     return graph.given_order_peak()
 
 
@@ -93,26 +94,26 @@ class _Memory:
         self.ready = sum(1 << i for i, need in enumerate(self.needs) if not need)
         self.all = (1 << len(operators)) - 1
 
-    def ready_after(self, index: int, ready: int, after: int) -> int:
-        """Return the operators that can run after ``after``, to which ``index`` came last."""
+    def after(self, index: int, peak: int, done: int, ready: int, alive: int) -> tuple[int, int, int, int]:
+        """Run operator ``index``: return the peak, the operators done, those that can run next, elements alive."""
+        done |= 1 << index
         ready &= ~(1 << index)
         for reader in _members(self.readers[index]):
-            if not self.needs[reader] & ~after:
+            if not self.needs[reader] & ~done:
                 ready |= 1 << reader
-        return ready
-
-    def alive_after(self, index: int, alive: int, after: int) -> int:
-        """Return the elements alive after ``after``, to which ``index`` came last."""
-        freed = sum(self.sizes[source] for source in self.sources[index] if not self.readers[source] & ~after)
-        return alive + self.sizes[index] - freed
+        alive += self.sizes[index]
+        peak = max(peak, alive)
+        for source in self.sources[index]:
+            if not self.readers[source] & ~done:
+                alive -= self.sizes[source]
+        return peak, done, ready, alive
 
     def given_order_peak(self) -> int:
         """Return the peak of the order that the operators are in."""
-        peak = alive = 0
-        for index, size in enumerate(self.sizes):
-            peak = max(peak, alive + size)
-            alive = self.alive_after(index, alive, (1 << index + 1) - 1)
-        return peak
+        state = (0, 0, 0, 0)
+        for index in range(len(self.sizes)):
+            state = self.after(index, *state)
+        return state[0]
 
 
 def _members(of: int) -> Iterator[int]:

@@ -84,7 +84,7 @@ def write(
         csv.writer(sheet).writerows([COLUMNS, *((file, "") for file in made)])
     about = {
         "schema_version": SCHEMA_VERSION, "runtime": runtime, "precision": precision, "key": to_json(key),
-        "networks": {file: to_json(operators) for file, operators in made.items()},
+        "networks": {file: [operator._asdict() for operator in operators] for file, operators in made.items()},
     }  # fmt: skip
     (folder / KIT).write_text(json.dumps(about), "utf-8")
     (folder / NOTE).write_text(_note(runtime), "utf-8")

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeml.arena import as_converted
+from edgeml.arena import is_apart
 from edgeml.operators import Operator
 from edgeml.records import FILES, File
 
@@ -69,12 +69,14 @@ class Counts:
 
 
 def counts(operators: Sequence[Operator]) -> Counts:
-    """Count what makes up a network's files."""
+    """Count what makes up a network's files; an activation that TFLite lacks is an operator of its own."""
+    kinds = Counter(operator.kind for operator in operators if operator.kind != "input")
+    kinds["activation"] += sum(map(is_apart, operators))
     return Counts(
         weights=sum(operator.weights for operator in operators),
         biases=sum(operator.biases for operator in operators),
         channels=sum(o.output_shape[-1] for o in operators if o.kind in WITH_CHANNELS),
-        kinds=Counter(operator.kind for operator in as_converted(operators) if operator.kind != "input"),
+        kinds=kinds,
         relus=sum(operator.activation in RELUS for operator in operators),
     )
 

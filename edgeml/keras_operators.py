@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from edgeml.errors import TargetError
@@ -100,7 +99,7 @@ class _Reader:
             inputs = tuple(renamed.get(name, name) for name in operator.inputs)
             stored = id(layer) not in self.counted  # a layer called again computes again, with the weights it has
             weights, biases = (operator.weights, operator.biases) if stored else (0, 0)
-            renamed[operator.name] = made = self._put(replace(operator, inputs=inputs, weights=weights, biases=biases))
+            renamed[operator.name] = made = self._put(operator._replace(inputs=inputs, weights=weights, biases=biases))
         self.counted.add(id(layer))
         self.made_by.update((id(tensor), made) for tensor in node.outputs)
 
@@ -108,7 +107,7 @@ class _Reader:
         name = operator.name
         while name in self.operators:
             name += "'"
-        self.operators[name] = replace(operator, name=name)
+        self.operators[name] = operator._replace(name=name)
         return name
 
 

@@ -23,7 +23,7 @@ from edgeml.operators import Operator, Shape
 BN_MOMENTUM = 0.9  # Keras' 0.99 leaves small data sets at chance level at inference
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Layer:
     """One layer: its kind, the layers that feed it, its output shape without batch, and the options of its kind."""
 
@@ -101,17 +101,17 @@ class Network:
 
     def operators(self) -> tuple[Operator, ...]:
         """Return the operators of the folded graph, in topological order."""
-        made: dict[str, Operator] = {}  # by their own name
-        bearing: dict[str, Operator] = {}  # by the layer whose output they bear
-        fused: dict[str, dict[str, Any]] = {}  # what the layers behind an operator change in it
+        made: list[Operator] = []
+        bearing: dict[str, int] = {}  # layer → the operator that bears its output
         for layer in self.layers:
-            sources = [bearing[source.name] for source in layer.inputs]
+            if layer.kind in _OPERATORS:
+                made += _OPERATORS[layer.kind](layer, [made[bearing[source.name]] for source in layer.inputs])
+                bearing[layer.name] = len(made) - 1
+                continue
+            bearing[layer.name] = index = bearing[layer.inputs[0].name]
             if layer.kind in _FUSED:
-                fused.setdefault(sources[0].name, {}).update(_FUSED[layer.kind](layer))
-            operators = _OPERATORS[layer.kind](layer, sources)
-            made.update((operator.name, operator) for operator in operators)
-            bearing[layer.name] = operators[-1]
-        return tuple(Operator(**{**vars(o), **fused[o.name]}) if o.name in fused else o for o in made.values())
+                made[index] = made[index]._replace(**_FUSED[layer.kind](layer))
+        return tuple(made)
 
     def keras(self, name: str = "probabilities") -> Any:
         """Build the Keras model, untrained and not compiled."""
@@ -171,22 +171,14 @@ def _plain_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
     return [Operator(layer.name, layer.kind, tuple(source.name for source in sources), layer.shape)]
 
 
-def _view(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    return [sources[0]]
-
-
-_OPERATORS: dict[str, Callable[[Layer, list[Operator]], list[Operator]]] = {
+_OPERATORS: dict[str, Callable[[Layer, list[Operator]], list[Operator]]] = {  # other layers are views
     "input": _plain_operator,
     "conv": _conv_operator,
     "depthwise": _depthwise_operator,
     "separable": _separable_operators,
-    "norm": _view,
-    "act": _view,
     "add": _plain_operator,
     "max_pool": _plain_operator,
     "global_pool": _plain_operator,
-    "flatten": _view,
-    "dropout": _view,
     "dense": _dense_operator,
     "softmax": _plain_operator,
 }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ class _Reader:
             sources = tuple(self.made_by[name] for name in node.input if name in self.made_by)
             for number, output in enumerate(name for name in node.output if name):
                 operator = Operator(output, inputs=sources, output_shape=self.shape(output), **described)
-                found.append(operator if number == 0 else replace(operator, weights=0, biases=0, macs=0))
+                found.append(operator if number == 0 else operator._replace(weights=0, biases=0, macs=0))
                 self.made_by[output] = output
         return found
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """One operator at batch 1.
 
     ``inputs``: names of the operators that feed it (``"input"`` for the graph's). ``output_shape`` without batch.
@@ -82,7 +81,7 @@ def without_relabelling(operators: Sequence[Operator]) -> list[Operator]:
         if operator.kind in RELABELLED and len(inputs) == 1:
             stands_for[operator.name] = inputs[0]
         else:
-            kept.append(replace(operator, inputs=inputs) if inputs != operator.inputs else operator)
+            kept.append(operator._replace(inputs=inputs) if inputs != operator.inputs else operator)
     return kept
 
 
@@ -99,10 +98,10 @@ def with_activations_joined(operators: Sequence[Operator], outputs: Container[st
         is_taken = before.kind == "input" or before.activation != "linear"
         if is_taken or readers[operator.inputs[0]] > 1 or source in outputs:
             continue
-        by_name[source] = replace(before, activation=operator.activation)
+        by_name[source] = before._replace(activation=operator.activation)
         joined[operator.name] = source
         del by_name[operator.name]
-    return [replace(op, inputs=tuple(joined.get(name, name) for name in op.inputs)) for op in by_name.values()]
+    return [op._replace(inputs=tuple(joined.get(name, name) for name in op.inputs)) for op in by_name.values()]
 
 
 def without_batch(shape: Shape) -> Shape:

@@ -42,9 +42,7 @@ class Scaling:
 
 
 def _fed_by(operator: Operator, old: str, new: str) -> Operator:
-    from dataclasses import replace
-
-    return replace(operator, inputs=tuple(new if name == old else name for name in operator.inputs))
+    return operator._replace(inputs=tuple(new if name == old else name for name in operator.inputs))
 
 
 def rescale(value_range: tuple[float, float]) -> Scaling:

@@ -73,13 +73,11 @@ class _Reader:
         return found
 
     def _named(self, operator: Operator, tensor: int) -> Operator:
-        from dataclasses import replace
-
         name = (self.tensors[tensor].name or b"").decode("utf-8", "replace") or f"tensor_{tensor}"
         if name in self.made_by.values():
             name = f"{name}#{tensor}"
         self.made_by[int(tensor)] = name
-        return replace(operator, name=name)
+        return operator._replace(name=name)
 
     def _kind(self, node: Any) -> str:
         code = self.model.operatorCodes[node.opcodeIndex]
