@@ -13,7 +13,7 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from edgeml import costs, exporting, plugins, timing
 from edgeml.devices import catalogue, profile
-from edgeml.devices.features import BLOCKS, features
-from edgeml.devices.fit import fit
+from edgeml.devices.features import VERSION, features, tiles
+from edgeml.devices.fit import fit, trimmed_ratios
 from edgeml.devices.profile import Profile
 from edgeml.devices.stand_in import INPUT, StandIn
 from edgeml.errors import BudgetError, DataError, GateError, NotMeasuredError, TargetError
@@ -110,7 +110,7 @@ def fitted(
     predicted, measured = np.array([made.predict(networks[i]).ms for i in held]), ms[held]
     p50, p90 = np.percentile(np.abs(predicted / measured - 1), [50, 90]).tolist()
     if p90 > WORST_P90:
-        off = dict(zip([*rest, *held], [*found.ratios, *(predicted / measured)], strict=True))
+        off = trimmed_ratios(networks, ms, runtime, precision, found)
         raise GateError(
             f"{where}: on {len(held)} networks that it has not seen the model errs by {p90:.1%} (90th percentile),"
             f" {WORST_P90:.0%} are allowed. Stop other programs and measure again{_furthest(off, ms, labels)}."
@@ -121,11 +121,11 @@ def fitted(
     )  # fmt: skip
 
 
-def _furthest(ratios: Mapping[int, float], ms: NDArray[np.float64], labels: Sequence[str]) -> str:
+def _furthest(ratios: NDArray[np.float64], ms: NDArray[np.float64], labels: Sequence[str]) -> str:
     """Name the networks whose predicted / measured is furthest from 1."""
     if not labels:
         return ""
-    worst = sorted(ratios, key=lambda i: -abs(np.log(max(ratios[i], 1e-9))))[:FURTHEST]
+    worst = np.argsort(-np.abs(np.log(np.maximum(ratios, 1e-9))))[:FURTHEST]
     said = [f"{labels[i]} ({ms[i]:.3g} ms, {ratios[i] * ms[i]:.3g} predicted)" for i in worst]
     return f", first {', '.join(said)}"
 
@@ -199,9 +199,9 @@ def _showing_what_is_rare(
 
 
 def _shown(operators: Network, runtime: str, precision: str) -> frozenset[str]:
-    """Return the features of a network, whatever the block of channels will turn out to be."""
+    """Return the features of a network, whatever the tile of channels will turn out to be."""
     try:
-        return frozenset().union(*(features(operators, runtime, precision, block) for block in BLOCKS))
+        return frozenset().union(*(features(operators, runtime, precision, *tile) for tile in tiles(runtime)))
     except NotMeasuredError:
         return frozenset()
 
@@ -258,7 +258,10 @@ def seconds(runtime: str, precision: str) -> float:
 def of_machine(runtime: str, threads: int) -> dict[str, Any]:
     """Return the part of a key that is about this machine."""
     about = processor()
-    return {"cpu": about["cpu"], "flags": about["flags"], "runtime_version": version(runtime), "threads": threads}
+    return {
+        "cpu": about["cpu"], "flags": about["flags"], "runtime_version": version(runtime), "threads": threads,
+        "features": VERSION,
+    }  # fmt: skip
 
 
 def version(runtime: str) -> str:

@@ -155,7 +155,7 @@ def test_nothing_built_is_said_too():
 LIMIT = Limit("board", "litert", "float32", max_ms=3.0)
 PROFILE = Profile(
     name="board", description="", runtime="litert", runtime_version="1", precision="float32", source="", block=8,
-    coefficients={"graph:1": 1.0, "input:out": 0.0, "dense:1": 0.0, "dense:w": 1e4}, key={}, networks=50,
+    depth=1, coefficients={"graph:1": 1.0, "input:out": 0.0, "dense:1": 0.0, "dense:w": 1e4}, key={}, networks=50,
     range=dict.fromkeys(("graph:1", "input:out", "dense:1", "dense:w"), (0.0, 1.0)), error={"p5": 0.8, "p95": 1.1},
 )  # fmt: skip
 

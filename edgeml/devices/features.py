@@ -1,8 +1,10 @@
 """What a runtime does with a network, as numbers that its time is linear in: features per kind of operator.
 
 Runtimes work in blocks of channels, so a width of 20 costs what 32 does; which block a processor has is found from data
-(``fit``). onnxruntime keeps float32 tensors in a blocked layout and changes back where an operator cannot follow: its
-NCHWc transformer is simulated here.
+(``fit``), and so is how many input channels a step takes. onnxruntime keeps float32 tensors in a blocked layout and
+changes back where an operator cannot follow: its NCHWc transformer is simulated here. XNNPACK, LiteRT's kernels, was
+timed convolution by convolution on AVX2: int8 takes 8 x 8 channels at once, whatever is left of them; float32 16, or 8
+where there are no more, and one channel read costs there what 8 do.
 
     kind:1    operators of that kind               kind:mac   multiply-accumulates, channels padded (1e6)
     kind:w    padded weights (1e4)                 kind:in, kind:out   elements read and written (1e5)
@@ -16,6 +18,7 @@ graph:mac, multiply-accumulates, and graph:out, elements that all operators of t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,16 +31,25 @@ from edgeml.operators import Operator, Shape, not_counted
 Features = dict[str, float]
 Counts = defaultdict[str, float]
 BLOCKS = (1, 4, 8, 16, 32)  # channels: from none to two vectors of AVX-512
+DEPTHS = {"litert": (1, 4, 8)}  # runtime → input channels of one step; 1 for the others
+VERSION = 2  # goes up when features change their meaning: profiles of this machine are then measured again
 KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "global_pool", "softmax")
 CONVOLUTIONS = ("conv", "depthwise")
-NARROW = ("litert",)  # XNNPACK: on AVX2 a 3 x 3 stem of 8 channels takes a sixth of the time of one of 16
+FEW = {"litert": 4}  # channels: of an image, that is
+ONE_KERNEL = ("litert",)  # the same code for all windows larger than 1 x 1: ``convk``
+HALVED = (("litert", "float32"),)  # kernels of half the block for as few channels, which read any number of them
 ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
 MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
 WHOLE = 1e6  # elements that a whole graph writes
 
 
-def features(operators: Sequence[Operator], runtime: str, precision: str, block: int) -> Features:
-    """Return the features of a network's folded operators.
+def tiles(runtime: str) -> list[tuple[int, int]]:
+    """Return the blocks of output channels and the input channels of a step that a runtime may turn out to have."""
+    return list(itertools.product(BLOCKS, DEPTHS.get(runtime, (1,))))
+
+
+def features(operators: Sequence[Operator], runtime: str, precision: str, block: int, depth: int = 1) -> Features:
+    """Return the features of a network's folded operators, on a runtime with a tile of ``block`` by ``depth`` channels.
 
     Raises:
         NotMeasuredError: an operator whose time is not modelled.
@@ -60,7 +72,10 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
         if operator.kind == "input":
             found["input:out"] += math.prod(operator.output_shape) / ELEMENTS
         elif operator.kind in CONVOLUTIONS:
-            _convolution(found, operator, sources[0], block, ends.get(operator.name), has_narrow=runtime in NARROW)
+            end = ends.get(operator.name)
+            tile = _tile(operator, block, depth, is_halved=(runtime, precision) in HALVED)
+            few = block if has_layouts else FEW.get(runtime, 0)
+            _convolution(found, _name(operator, sources[0], few, end, runtime), operator, sources[0], *tile, end)
         else:
             _other(found, operator, sources)
         if operator.activation != "linear":
@@ -81,22 +96,26 @@ def _whole(operators: Sequence[Operator]) -> Features:
     return {"graph:mac": sum(operator.macs for operator in operators) / MACS, "graph:out": elements / WHOLE}
 
 
-def _convolution(
-    found: Counts, operator: Operator, source: Shape, block: int, ends: int | None, *, has_narrow: bool
-) -> None:
-    """Add one convolution; ``ends``: how many of its ends are blocked, None where there is no such layout.
+def _tile(operator: Operator, block: int, depth: int, *, is_halved: bool) -> tuple[int, int]:
+    if operator.kind == "depthwise":
+        return block, 1
+    half, channels = block // 2, operator.output_shape[-1]
+    if not (is_halved and half):
+        return block, depth
+    fits = _up(channels, half) < _up(channels, block) if math.prod(operator.kernel) == 1 else channels <= half
+    return (half, 1) if fits else (block, depth)
 
-    ``has_narrow``: the runtime has kernels of their own for up to half a block of channels.
-    """
+
+def _convolution(
+    found: Counts, name: str, operator: Operator, source: Shape, block: int, depth: int, ends: int | None
+) -> None:
+    """Add one convolution; ``ends``: how many of its ends are blocked, None where there is no such layout."""
     kernel, places, taps = operator.kernel[0], math.prod(operator.output_shape[:-1]), math.prod(operator.kernel)
     depthwise, channels = operator.kind == "depthwise", operator.output_shape[-1]
-    inputs = _up(source[-1], block) if ends == 2 else source[-1]
+    inputs = _up(source[-1], block if ends == 2 else depth)
     outputs = channels if ends == 0 else _up(channels, block)
     written = outputs if ends is not None else channels
     weights = taps * outputs * (1 if depthwise else inputs)
-    name = _name(operator, source, block, ends) + (
-        "_narrow" if has_narrow and operator.kind == "conv" and 2 * channels <= block else ""
-    )
     found[f"{name}:1"] += 1
     found[f"{name}:mac"] += places * weights / MACS
     found[f"{name}:w"] += weights / WEIGHTS
@@ -109,11 +128,14 @@ def _convolution(
         found[f"{name}:taps"] += places * taps / TAPS
 
 
-def _name(operator: Operator, source: Shape, block: int, ends: int | None) -> str:
-    """Return the kind whose operators share coefficients: by kernel, and by what the layout lets them do."""
-    name = {"depthwise": "dw", "conv": "conv"}[operator.kind] + str(operator.kernel[0])
-    few = "_few" if ends is not None and operator.kind == "conv" and source[-1] < block else ""
-    return name + few + ("_nchw" if ends == 0 else "")
+def _name(operator: Operator, source: Shape, few: int, ends: int | None, runtime: str) -> str:
+    """Return the kind whose operators share coefficients: by kernel, by what the layout lets them do.
+
+    Convolutions that read fewer than ``few`` channels are a kind of their own.
+    """
+    kernel = "k" if runtime in ONE_KERNEL and operator.kind == "conv" and operator.kernel[0] > 1 else operator.kernel[0]
+    name = {"depthwise": "dw", "conv": "conv"}[operator.kind] + str(kernel)
+    return name + ("_few" if operator.kind == "conv" and source[-1] < few else "") + ("_nchw" if ends == 0 else "")
 
 
 def _other(found: Counts, operator: Operator, sources: Sequence[Shape]) -> None:

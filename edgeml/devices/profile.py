@@ -37,10 +37,10 @@ class Prediction:
 class Profile:
     """What is known of one device with one runtime at one precision.
 
-    ``range``: the least and most that was measured of each feature. ``key``: what must be the same for the profile to
-    hold (processor, instruction sets, runtime version, threads, space, input shape). ``error``: p5, p50, p95 of
-    predicted / measured. ``networks``: how many it was fitted on. ``held_out``: |predicted / measured - 1| of others,
-    and what was predicted and measured of them.
+    ``block``, ``depth``: of the tile that fitted best. ``range``: the least and most that was measured of each feature.
+    ``key``: what must be the same for the profile to hold (processor, instruction sets, runtime version, threads,
+    space, input shape). ``error``: p5, p50, p95 of predicted / measured. ``networks``: how many it was fitted on.
+    ``held_out``: |predicted / measured - 1| of others, and what was predicted and measured of them.
     ``judge``: who has the last word on a file: "measured", it is timed on this machine; "vela", the compiler for
     ``accelerator``; "none", nobody here, the prediction stands.
     """
@@ -52,6 +52,7 @@ class Profile:
     precision: str
     source: str
     block: int
+    depth: int
     coefficients: Mapping[str, float]
     range: Mapping[str, Sequence[float]]
     error: Mapping[str, float]
@@ -69,7 +70,7 @@ class Profile:
         Raises:
             NotMeasuredError: an operator of a kind that was not measured.
         """
-        found = features(operators, self.runtime, self.precision, self.block)
+        found = features(operators, self.runtime, self.precision, self.block, self.depth)
         unknown = sorted({name.partition(":")[0] for name in found if name not in self.coefficients})
         if unknown:
             raise NotMeasuredError(
@@ -104,7 +105,7 @@ def of_fit(fit: Fit, **about: Any) -> Profile:
     """Return the profile that a fit gives."""
     p5, p50, p95 = fit.percentiles()
     return Profile(
-        block=fit.block, coefficients=fit.coefficients, range=fit.range, networks=len(fit.ratios),
+        block=fit.block, depth=fit.depth, coefficients=fit.coefficients, range=fit.range, networks=len(fit.ratios),
         error={"p5": p5, "p50": p50, "p95": p95}, **about,
     )  # fmt: skip
 

@@ -122,7 +122,7 @@ def _about(one: Any) -> Document:
 
 
 def _details(one: Any) -> Document:
-    return {"operators": one.kinds(), "block": one.block, "coefficients": dict(one.coefficients)}
+    return {"operators": one.kinds(), "block": one.block, "depth": one.depth, "coefficients": dict(one.coefficients)}
 
 
 def calibrated(recipe: Recipe, runtime: str, precision: str, on_event: Callable[[Event], None]) -> tuple[str, Document]:
