@@ -55,8 +55,15 @@ def reestimate(model: Any, x: NDArray[Any], batch_size: int) -> int:
 
 
 def _by_batch(layer: Any, seen: list[Row]) -> Callable[..., Any]:
-    """Return a ``call`` that normalises by batch, whatever mode the model is in, and notes with what."""
-    own = layer.call
+    """Return a ``call`` that normalises by batch, whatever mode the model is in, and notes with what.
+
+    Batch renormalization would correct the batch towards averages that are being replaced.
+    """
+    import keras
+
+    from edgeml.layers import BatchRenormalization
+
+    own = keras.layers.BatchNormalization.call.__get__(layer) if isinstance(layer, BatchRenormalization) else layer.call
 
     def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         del training

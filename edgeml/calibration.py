@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgeml import costs, exporting, plugins, timing
 from edgeml.devices import catalogue, profile
-from edgeml.devices.features import VERSION, features, tiles
+from edgeml.devices.features import BLOCKS, VERSION, features
 from edgeml.devices.fit import fit, trimmed_ratios
 from edgeml.devices.profile import Profile
 from edgeml.devices.stand_in import INPUT, StandIn
@@ -38,6 +39,7 @@ LEAST_NETWORKS = 30  # to fit on, where a slow machine does not export more in t
 DRAWS = 40  # per network that is wanted; the feasible ones are thinned out evenly, by MACs
 LOOKED_AT = 400  # networks, for features that are rare
 SELDOM = 6  # networks that show each feature of the space, at least
+FAR = 6  # networks that have the most of something, at most
 ROUNDS = 20
 TELLING = 10  # networks from one word of progress to the next
 WORST_P90 = 0.10
@@ -145,10 +147,13 @@ def draw(
 ) -> list[Network]:
     """Return about ``count`` networks within the budget's counts, in random order, evenly spaced by MACs.
 
-    Those that show a feature which few have are added: what was never measured cannot be predicted.
+    Those that show a feature which few have are added, and some that have the most of one: what was never measured
+    cannot be predicted, and what is beyond that only badly.
     """
     ranked, chosen = evenly_spaced(networks, budget, count)
-    chosen += _showing_what_is_rare(ranked, chosen, runtime, precision)
+    few = ranked[:: max(1, len(ranked) // LOOKED_AT)]
+    chosen += _showing_what_is_rare(few, chosen, runtime, precision)
+    chosen += _reaching_far(few, chosen, runtime, precision)
     return [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
 
 
@@ -183,9 +188,8 @@ def most_macs(budget: Budget) -> float:
 
 
 def _showing_what_is_rare(
-    ranked: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str
+    few: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str
 ) -> list[Network]:
-    few = ranked[:: max(1, len(ranked) // LOOKED_AT)]
     shown = {operators: _shown(operators, runtime, precision) for operators in {*few, *chosen}}
     counts = Counter(itertools.chain.from_iterable(shown[operators] for operators in chosen))
     taken, found = set(chosen), list[Network]()
@@ -198,10 +202,31 @@ def _showing_what_is_rare(
     return found
 
 
+def _reaching_far(few: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str) -> list[Network]:
+    rows = {
+        operators: features(operators, runtime, precision, BLOCKS[0])
+        for operators in {*few, *chosen}
+        if _shown(operators, runtime, precision)
+    }
+    reach: Counter[str] = Counter()
+    for operators in chosen:
+        reach |= Counter(rows[operators])
+    found = list[Network]()
+    while len(found) < FAR:
+        beyond = {o: sum(value > profile.BEYOND * reach[name] for name, value in rows[o].items()) for o in rows}
+        farthest = max(beyond, key=beyond.__getitem__)
+        if not beyond[farthest]:
+            break
+        found.append(farthest)
+        reach |= Counter(rows[farthest])
+    return found
+
+
+@lru_cache(maxsize=1_000)
 def _shown(operators: Network, runtime: str, precision: str) -> frozenset[str]:
-    """Return the features of a network, whatever the tile of channels will turn out to be."""
+    """Return the features of a network, whatever the block of channels will turn out to be."""
     try:
-        return frozenset().union(*(features(operators, runtime, precision, *tile) for tile in tiles(runtime)))
+        return frozenset().union(*(features(operators, runtime, precision, block) for block in BLOCKS))
     except NotMeasuredError:
         return frozenset()
 

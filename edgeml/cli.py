@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from edgeml import cli_devices
-from edgeml.cli_frame import Debug, Json, Out, Overwrite, Quiet, Resume, Set, Workers, carry_out, failed
+from edgeml.cli_frame import Custom, Debug, Json, Out, Overwrite, Quiet, Resume, Set, Workers, carry_out, failed
 from edgeml.errors import Interrupted
 from edgeml.terminal import Progress, Terminal, table
 
@@ -135,12 +135,13 @@ def search(
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder, or a .keras / .h5 model file.")],
+    source: Annotated[Path, typer.Argument(help="A run folder; or a .keras / .h5 file or SavedModel folder.")],
     to: Annotated[str | None, typer.Option(help="Targets: tflite,onnx.")] = None,
     precision: Annotated[str | None, typer.Option(help="Number formats: float32,int8.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Inputs that every file is compared on: npz or folder.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Inputs that int8 ranges are taken from.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
+    custom_objects: Custom = None,
     out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -151,13 +152,15 @@ def export(
     def verb(terminal: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import make
 
-        if source.is_dir():
-            refused = {"--samples": samples, "--calibration": calibration, "--labels": labels}
+        if source.is_dir() and not (source / "saved_model.pb").is_file():
+            given = {"--samples": samples, "--calibration": calibration, "--labels": labels}
+            refused = {**given, "--custom-objects": custom_objects}
             told = _command(), Progress(terminal), terminal
             work = partial(make.export_run, source, to, precision, out, refused, *told)
             return *_interruptible(work, _command()), 0
         files = {"samples": samples, "calibration": calibration, "labels": labels}
-        return *make.export_model(source, to, precision, out, files, Progress(terminal), terminal), 0
+        ask = source, to, precision, out, files, custom_objects or ()
+        return *make.export_model(*ask, Progress(terminal), terminal), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 
@@ -201,7 +204,8 @@ def benchmark(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file.")],
+    model: Annotated[Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file, or a SavedModel folder.")],
+    custom_objects: Custom = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -211,7 +215,7 @@ def inspect(
     def verb(_: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import inspection
 
-        return *inspection.inspect(model), 0
+        return *inspection.inspect(model, custom_objects or ()), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 

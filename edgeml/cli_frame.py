@@ -20,6 +20,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is there.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Networks trained at once (search.workers).")]
+Custom = Annotated[
+    list[str] | None,
+    typer.Option("--custom-objects", metavar="MODULE:NAME", help="Your own code for a layer or function; repeatable."),
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the bundle; exported/NAME if not given.")]
 
 

@@ -12,13 +12,16 @@ good, and with it the graph around it. A training step of Keras has one: 14 MB a
 from __future__ import annotations
 
 import ctypes
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # mallopt(3) of glibc: the parameter's number, and its value in bytes.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+_MB = 2**20
 SETTINGS = {M_MMAP_THRESHOLD: 1 << 30, M_TRIM_THRESHOLD: 512 << 20, M_TOP_PAD: 64 << 20}
 
 
@@ -55,3 +58,20 @@ def _registry() -> dict[str, Any]:
     ops = sys.modules.get("tensorflow.python.framework.ops")
     found: dict[str, Any] = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
     return found
+
+
+def memory_mb(pid: int) -> float:
+    """Return how much memory of its own a process holds, in MiB; 0 if it is gone.
+
+    Pages mapped from files do not count where the system tells them apart (Linux): it can drop them at any time.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8")
+    except OSError:
+        if sys.platform == "linux":
+            return 0.0
+        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+        return int(found.stdout.strip() or 0) * 1024 / _MB
+    sizes = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    own = sizes.get("RssAnon", sizes.get("VmRSS", "0 kB"))
+    return int(own.split()[0]) * 1024 / _MB

@@ -57,9 +57,9 @@ class Network:
         options = {"filters": filters, "kernel": kernel, "stride": stride, "bias": bias}
         return self._append("separable", (x,), (*_strided(x.shape, stride), filters), **options)
 
-    def norm(self, x: Layer) -> Layer:
-        """Normalise ``x`` over the batch."""
-        return self._append("norm", (x,), x.shape)
+    def norm(self, x: Layer, norm: str = "batch") -> Layer:
+        """Normalise ``x`` over the batch: ``batch`` or ``batch_renorm``; nothing where ``norm`` is ``none``."""
+        return x if norm == "none" else self._append("norm", (x,), x.shape, norm=norm)
 
     def act(self, x: Layer, name: str) -> Layer:
         """Apply an activation: relu, relu6 or hard_swish."""
@@ -205,12 +205,19 @@ def _conv_keras(keras: Any, layer: Layer, inputs: list[Any]) -> Any:
     return makers[layer.kind](name=layer.name, **options)(inputs[0])
 
 
+def _norm_keras(keras: Any, layer: Layer, inputs: list[Any]) -> Any:
+    from edgeml.layers import BatchRenormalization
+
+    maker = {"batch": keras.layers.BatchNormalization, "batch_renorm": BatchRenormalization}[layer.options["norm"]]
+    return maker(momentum=BN_MOMENTUM, name=layer.name)(inputs[0])
+
+
 _KERAS: dict[str, Callable[[Any, Layer, list[Any]], Any]] = {
     "input": lambda keras, layer, _: keras.Input(layer.shape, name="input"),
     "conv": _conv_keras,
     "depthwise": _conv_keras,
     "separable": _conv_keras,
-    "norm": lambda keras, layer, x: keras.layers.BatchNormalization(momentum=BN_MOMENTUM, name=layer.name)(x[0]),
+    "norm": _norm_keras,
     "act": lambda keras, layer, x: keras.layers.Activation(_ACTIVATIONS[layer.options["name"]], name=layer.name)(x[0]),
     "add": lambda keras, layer, x: keras.layers.Add(name=layer.name)(x),
     "max_pool": lambda keras, layer, x: keras.layers.MaxPooling2D(2, padding="same", name=layer.name)(x[0]),

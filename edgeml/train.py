@@ -21,6 +21,7 @@ WEIGHT_DECAY = 1e-4  # AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101)
 SGD_RATE_FACTOR = 10.0  # one learning-rate range serves all optimizers: plain momentum wants about ten times Adam's
 PLATEAU_FACTOR = 0.3  # the rate is multiplied by this where val_loss stands still
 EVALUATION_BATCH = 512
+RAMP_SHARE = 0.25  # of all steps, until batch renormalization has opened its limits
 
 
 def compile_for(
@@ -81,6 +82,9 @@ def fit(
     keras.utils.set_random_seed(seed)
     one = np.full((1, num_classes), 1.0 / num_classes, "float32")
     make_variables(model, one, one)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "ramp_steps"):  # of batch renormalization
+            layer.ramp_steps = max(1, round(RAMP_SHARE * steps(len(train[0]), batch_size, epochs)))
     batches = _batches(train, batch_size, seed, num_classes, augment, class_weights)
     history: list[Metrics] = []
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import edgeml
 from edgeml import arena, costs, file_bytes
 from edgeml.errors import TargetError
+from edgeml.foreign_child import opened
 from edgeml.keras_operators import as_if_trained, keras_operators
 from edgeml.operators import Operator
 from edgeml.records import Cost
-from edgeml.runtimes.keras import load
 
 L = keras.layers
 
@@ -29,15 +29,15 @@ REFERENCE = {  # MLPerf Tiny (mlcommons/tiny): params and MACs of the folded gra
 
 @pytest.mark.parametrize("file", REFERENCE)
 def test_reference_models_cost_exactly_what_is_published(shared_data, file):
-    cost = edgeml.cost(load(shared_data / "models" / "mlcommons_tiny" / file))
+    cost = edgeml.cost(opened(shared_data / "models" / "mlcommons_tiny" / file, {}))
     assert (cost.params, cost.macs) == REFERENCE[file]
 
 
 def test_a_keras_2_file_becomes_plain_keras_3_layers(shared_data, tmp_path):
-    model = load(shared_data / "models" / "mlcommons_tiny" / "visual_wake_words" / "vww_96.h5")
+    model = opened(shared_data / "models" / "mlcommons_tiny" / "visual_wake_words" / "vww_96.h5", {})
     model.save(tmp_path / "again.keras")
     x = np.random.default_rng(0).uniform(0, 1, (2, 96, 96, 3)).astype("float32")
-    np.testing.assert_array_equal(load(tmp_path / "again.keras")(x), model(x))
+    np.testing.assert_array_equal(opened(tmp_path / "again.keras", {})(x), model(x))
 
 
 # --- peak activations

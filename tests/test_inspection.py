@@ -121,5 +121,6 @@ def test_half_a_file_is_no_model(files, tmp_path, name, share):
 
 
 def test_what_is_no_model_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"'.txt' is not inspected; .keras, .h5, .tflite and .onnx are"):
+    (tmp_path / "m.txt").write_text("x")
+    with pytest.raises(DataError, match=r"'.txt' is not inspected; .keras, .h5, .hdf5, .tflite, .onnx and SavedModel"):
         inspect(tmp_path / "m.txt")

@@ -11,9 +11,8 @@ import pytest
 from networks import pictures, separable
 
 import edgeml
-from edgeml import bundle, checking, golden
+from edgeml import bundle, checking, foreign, golden
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
-from edgeml.runtimes.keras import load
 
 L = keras.layers
 BOTH = ("float32", "int8")
@@ -256,39 +255,12 @@ def test_a_gate_that_is_not_met_leaves_nothing(tmp_path):
 # ---- model files
 
 
-def test_a_lambda_layer_is_not_run(tmp_path):
-    inputs = keras.Input((4,))
-    keras.Model(inputs, L.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "evil.keras")
-    with pytest.raises(IntegrityError, match=r"evil\.keras: holds Python code") as raised:
-        load(tmp_path / "evil.keras")
-    assert "\n" not in str(raised.value)
-
-
-def test_a_lambda_layer_in_a_keras_2_file_is_not_run(tmp_path):
-    inputs = keras.Input((4,))
-    keras.Model(inputs, L.Lambda(lambda x: x + 1)(inputs)).save(tmp_path / "evil.h5")
-    with pytest.raises(IntegrityError, match=r"evil\.h5: holds Python code"):
-        load(tmp_path / "evil.h5")
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk", b"\x89HDF\r\n\x1a\njunk"])
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_file_that_is_no_model(content, suffix, tmp_path):
-    path = tmp_path / f"m{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"m\{suffix}: ") as raised:
-        load(path)
-    assert "\n" not in str(raised.value)
-    with pytest.raises(DataError, match="no such file"):
-        load(tmp_path / f"missing{suffix}")
-
-
 def test_a_public_model_of_mlperf_tiny(shared_data, tmp_path):
     path = shared_data / "models" / "mlcommons_tiny" / "image_classification" / "pretrainedResnet.h5"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("float32")
-    model = load(path)
+    model = foreign.load(path)
     place = edgeml.export(model, tmp_path / "resnet", precision=BOTH, samples=pixels, calibration=pixels)
     manifest = bundle.read(place)
     assert edgeml.verify(place)["passed"]

@@ -14,7 +14,7 @@ import pytest
 from foreign import SMALL_SPACE, install
 from sklearn.datasets import load_digits
 
-from edgeml import recipe_file, run_folder, scaling
+from edgeml import memory, recipe_file, run_folder, scaling
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.search import processes, trial
 from edgeml.search.engine import Job
@@ -263,8 +263,8 @@ def test_a_child_ends_with_its_stdin_where_the_kernel_does_not_help(place):
 
 
 def test_memory_of_a_process_is_its_own():
-    before = processes.memory_mb(os.getpid())
+    before = memory.memory_mb(os.getpid())
     held = np.ones(25_000_000)
-    assert 150 < processes.memory_mb(os.getpid()) - before < 250
+    assert 150 < memory.memory_mb(os.getpid()) - before < 250
     del held
-    assert processes.memory_mb(2**22 + 1) == 0
+    assert memory.memory_mb(2**22 + 1) == 0

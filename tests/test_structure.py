@@ -25,7 +25,7 @@ DOORS = {
     "onnx": ("targets/onnx.py", "targets/_onnx_", "onnx_operators.py"),
     "onnxruntime": ("runtimes/onnxruntime.py", ALONE),
     "ai_edge_litert": ("runtimes/litert.py", "tflite_operators.py", ALONE),
-    "tf_keras": (),
+    "tf_keras": ("foreign_child.py",),
     "tensorflow_model_optimization": (),
     "typer": ("cli.py", "cli_"),
     "sklearn": ("data/digits.py", "evaluation.py"),
@@ -41,7 +41,7 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("errors", "intervals", "machine", "memory", "operators", "records"),
-    ("arena",),
+    ("arena", "layers"),
     ("file_bytes",),
     (
         "plugins",
@@ -56,8 +56,8 @@ LAYERS = (
         "batch_statistics",
         "terminal",
     ),
-    ("recipe_rules", "recipe_checks", "augmentation"),
-    ("recipe_file", "quick_recipe"),
+    ("recipe_rules", "recipe_checks", "augmentation", "foreign"),
+    ("recipe_file", "quick_recipe", "foreign_child"),
     (
         "run_folder",
         "data",

@@ -16,11 +16,13 @@ from keras import layers as kl
 
 from edgeml.folding.affine import Affine, Array, Refusal, Shape, array, compress
 from edgeml.folding.kernels import DENSE, DEPTHWISE, TRANSPOSED, Form, Stack
+from edgeml.layers import BatchRenormalization
 
 _COMPUTES = ("call", "__call__", "convolution_op", "kernel", "_merge_function")
 _FLOATS = ("float32", "float64")
 
-AFFINE = (kl.BatchNormalization, kl.Normalization, kl.Rescaling)
+BATCH_NORMS = (kl.BatchNormalization, BatchRenormalization)
+AFFINE = (*BATCH_NORMS, kl.Normalization, kl.Rescaling)
 
 CARRIERS: tuple[tuple[tuple[type, ...], tuple[tuple[str, Form], ...]], ...] = (
     ((kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.Dense), (("kernel", DENSE),)),
@@ -155,7 +157,7 @@ def _without_batch(values: Array, rank: int) -> Array:
 
 
 _READERS: dict[type, Callable[[Any, int], Affine]] = {
-    kl.BatchNormalization: _batch_normalization,
+    **dict.fromkeys(BATCH_NORMS, _batch_normalization),
     kl.Normalization: _normalization,
     kl.Rescaling: _rescaling,
 }
@@ -163,7 +165,7 @@ _READERS: dict[type, Callable[[Any, int], Affine]] = {
 
 def check_merge(layer: Any, a: Affine) -> None:
     """Refuse a map that the layer, which stays, could not hold beside its own."""
-    if as_class(layer, (kl.BatchNormalization,)):
+    if as_class(layer, BATCH_NORMS):
         a.channels(layer.axis % (a.rank + 1) - 1, layer.moving_mean.shape[0])
     elif not rescalable(a):
         raise Refusal(f"'{layer.name}' cannot hold it: Rescaling moves the axes of its constants in channels_first")

@@ -15,6 +15,7 @@ from edgeml.errors import UsageError
 from edgeml.folding import layers
 from edgeml.folding.graph import calls_in, graph_of, inner_layers
 from edgeml.folding.walk import Walk
+from edgeml.layers import BatchRenormalization
 
 _GONE = object()
 _TRAINING_ONLY = ("_regularizer", "_constraint")
@@ -133,13 +134,18 @@ class _Cloning:
         return cls.from_config(config | {"use_bias": stack.bias is not None})
 
     def _affine(self, layer: Any) -> Any:
-        a, changed = self.walk.maps[id(layer)], id(layer) in self.walk.changed
-        if changed and layers.as_class(layer, (keras.layers.BatchNormalization,)):
+        a, changed = self.walk.maps[id(layer)], self._is_rewritten(layer)
+        if changed and layers.as_class(layer, layers.BATCH_NORMS):
             config = self._named(layer, keras.layers.BatchNormalization.get_config(layer))
             return keras.layers.BatchNormalization.from_config(config | {"scale": True, "center": True})
         if changed or (layers.as_class(layer, (keras.layers.Normalization,)) and layers.rescalable(a)):
             return layers.rescaling_of(a, self._named(layer, layer.get_config()))
         return self._opaque(layer)
+
+    def _is_rewritten(self, layer: Any) -> bool:
+        """Tell an affine layer that took something in, or whose class nobody else has: it becomes Keras' own."""
+        ours = layers.as_class(layer, (BatchRenormalization,)) and id(layer) in self.walk.maps
+        return bool(ours) or id(layer) in self.walk.changed
 
     def _opaque(self, layer: Any) -> Any:
         """Clone from the config; what has none, and no weights that would then be shared, is used itself."""
@@ -165,7 +171,7 @@ class _Cloning:
         for layer, clone in self.pairs:
             if id(layer) in self.walk.stacks:
                 layers.write_stack(self.walk.stacks[id(layer)], clone)
-            elif id(layer) in self.walk.changed and isinstance(clone, keras.layers.BatchNormalization):
+            elif self._is_rewritten(layer) and isinstance(clone, keras.layers.BatchNormalization):
                 layers.write_batch_normalization(self.walk.maps[id(layer)], clone)
             elif getattr(clone, "weights", None):
                 clone.set_weights(layer.get_weights())

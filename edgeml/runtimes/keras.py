@@ -30,7 +30,7 @@ def open_model(path: Path, threads: int = 1) -> Reference:
 
 
 def load(path: Path) -> Any:
-    """Load a ``.keras`` (or ``.h5``) model, uncompiled, with ``safe_mode`` on.
+    """Load a ``.keras`` file of our own, uncompiled, with ``safe_mode`` on; what others saved goes through ``foreign``.
 
     Raises:
         DataError: not a Keras model, or one with classes that are unknown here.
@@ -40,36 +40,15 @@ def load(path: Path) -> Any:
 
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not a Keras model (a .keras file is a zip archive). Save it with model.save(...).")
     try:
-        known = {} if path.suffix == ".keras" else {"DepthwiseConv2D": _Keras2Depthwise}
-        return _bare(keras.models.load_model(path, custom_objects=known, compile=False, safe_mode=True))
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:300]
         if "lambda" in reason.lower() and "safe" in reason.lower():
             raise IntegrityError(f"{path}: holds Python code (Lambda layer), which is not run: {reason}") from error
         raise DataError(f"{path}: Keras cannot load it: {reason}") from error
-
-
-def _bare(model: Any) -> Any:
-    """Let a model whose one input was saved as a list of one (Keras 2 did) take the input itself, without a warning."""
-    import keras
-
-    if not (isinstance(getattr(model, "_inputs_struct", None), list) and len(model.inputs) == 1):
-        return model
-    outputs = model.outputs[0] if len(model.outputs) == 1 else model.outputs
-    return keras.Model(model.inputs[0], outputs, name=model.name)
-
-
-class _Keras2Depthwise:
-    """Reads DepthwiseConv2D out of .h5 files of Keras 2, whose ``groups`` Keras 3.15 refuses; it was always 1."""
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
-        import keras
-
-        return keras.layers.DepthwiseConv2D.from_config({k: v for k, v in config.items() if k != "groups"})
 
 
 def functional(model: Any) -> Any:

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from edgeml import errors
 from edgeml.errors import EdgemlError, UsageError
+from edgeml.memory import memory_mb
 from edgeml.records import to_json
 from edgeml.search.engine import Job, OnEpoch, Outcome
 
@@ -40,7 +41,6 @@ THREADS = (
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
     "NPROC",
 )  # fmt: skip
-_MB = 2**20
 
 
 class Processes:
@@ -249,20 +249,3 @@ def _death(code: int) -> str:
         return f"its process ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"its process was killed by {name}" + (" (the system does so when memory is short)" if code == -9 else "")
-
-
-def memory_mb(pid: int) -> float:
-    """Return how much memory of its own a process holds, in MiB; 0 if it is gone.
-
-    Pages mapped from files do not count where the system tells them apart (Linux): it can drop them at any time.
-    """
-    try:
-        text = Path(f"/proc/{pid}/status").read_text("utf-8")
-    except OSError:
-        if sys.platform == "linux":
-            return 0.0
-        found = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
-        return int(found.stdout.strip() or 0) * 1024 / _MB
-    sizes = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    own = sizes.get("RssAnon", sizes.get("VmRSS", "0 kB"))
-    return int(own.split()[0]) * 1024 / _MB

@@ -7,6 +7,7 @@ from typing import Any
 from edgeml.network import Layer, Network
 
 ACTIVATIONS = ["relu", "relu6", "hard_swish"]
+NORMS = ["batch", "batch_renorm", "none"]
 
 
 def training_options(hp: Any) -> None:
@@ -32,16 +33,16 @@ def halvings(input_shape: tuple[int, ...], smallest: int) -> int:
     return count
 
 
-def norm_act(net: Network, x: Layer, *, norm: bool, activation: str) -> Layer:
-    """Append normalisation (if asked) and the activation."""
-    return net.act(net.norm(x) if norm else x, activation)
+def norm_act(net: Network, x: Layer, *, norm: str, activation: str) -> Layer:
+    """Append normalisation, one of ``NORMS``, and the activation."""
+    return net.act(net.norm(x, norm), activation)
 
 
 def stem(net: Network, hp: Any, room: int, activation: str) -> Layer:
     """Append the first convolution, 3 x 3; it may halve where there is ``room`` for four halvings."""
     stride = hp.Choice("stem_stride", [2, 1] if room >= 4 else [1])
     x = net.conv(net.input, hp.Choice("stem_width", [8, 16, 24, 32]), kernel=3, stride=stride)
-    return norm_act(net, x, norm=True, activation=activation)
+    return norm_act(net, x, norm="batch", activation=activation)
 
 
 def head(net: Network, x: Layer, hp: Any, num_classes: int) -> Layer:

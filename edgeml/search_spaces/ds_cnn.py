@@ -43,7 +43,7 @@ def _stage_options(hp: Any, name: str) -> dict[str, Any]:
         "depth": hp.Int(f"{name}_depth", 1, 4),
         "kernel": hp.Choice(f"{name}_kernel", [3, 5]),
         "stride": hp.Choice(f"{name}_stride", [2, 1]),
-        "norm": hp.Choice(f"{name}_norm", ["batch", "none"]) == "batch",
+        "norm": hp.Choice(f"{name}_norm", _layers.NORMS),
     }
 
 
@@ -54,7 +54,7 @@ def _stage(
     depth: int,
     kernel: int,
     stride: int,
-    norm: bool,
+    norm: str,
     activation: str,
     residual: bool,
 ) -> Layer:
@@ -64,11 +64,11 @@ def _stage(
 
 
 def _block(
-    net: Network, x: Layer, width: int, kernel: int, stride: int, norm: bool, activation: str, residual: bool
+    net: Network, x: Layer, width: int, kernel: int, stride: int, norm: str, activation: str, residual: bool
 ) -> Layer:
-    y = net.depthwise(x, kernel=kernel, stride=stride, bias=not norm)
+    y = net.depthwise(x, kernel=kernel, stride=stride, bias=norm == "none")
     y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    y = net.conv(y, width, bias=not norm)
+    y = net.conv(y, width, bias=norm == "none")
     y = _layers.norm_act(net, y, norm=norm, activation=activation)
     return net.add(x, y) if residual and x.shape == y.shape else y
 

@@ -49,7 +49,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
     options = _convolution_options(hp, "exit")
     x = _pair(net, x, (x.shape[-1], width), **options, halve=halve, activation=activation)
     if top:
-        x = _layers.norm_act(net, _separable(net, x, top, 1, **options), norm=False, activation=activation)
+        x = _layers.norm_act(net, _separable(net, x, top, 1, **options), norm="none", activation=activation)
     _layers.head(net, x, hp, num_classes)
     _layers.training_options(hp)
     return net
@@ -58,12 +58,12 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
 def _convolution_options(hp: Any, name: str) -> dict[str, Any]:
     return {
         "kernel": hp.Choice(f"{name}_kernel", [3, 5]),
-        "norm": hp.Choice(f"{name}_norm", ["batch", "none"]) == "batch",
+        "norm": hp.Choice(f"{name}_norm", _layers.NORMS),
     }
 
 
 def _pair(
-    net: Network, x: Layer, widths: tuple[int, int], kernel: int, norm: bool, halve: str | None, activation: str
+    net: Network, x: Layer, widths: tuple[int, int], kernel: int, norm: str, halve: str | None, activation: str
 ) -> Layer:
     if not _layers.halvings(x.shape, smallest=2):
         halve = None
@@ -73,17 +73,17 @@ def _pair(
     return net.act(net.add(_shortcut(net, x, y, norm), y), activation)
 
 
-def _separable(net: Network, x: Layer, width: int, stride: int, kernel: int, norm: bool) -> Layer:
-    y = net.separable(x, width, kernel=kernel, stride=stride, bias=not norm)
-    return net.norm(y) if norm else y
+def _separable(net: Network, x: Layer, width: int, stride: int, kernel: int, norm: str) -> Layer:
+    y = net.separable(x, width, kernel=kernel, stride=stride, bias=norm == "none")
+    return net.norm(y, norm)
 
 
-def _shortcut(net: Network, x: Layer, y: Layer, norm: bool) -> Layer:
+def _shortcut(net: Network, x: Layer, y: Layer, norm: str) -> Layer:
     """Return ``x`` in the shape of ``y``: itself where that is its shape."""
     if x.shape == y.shape:
         return x
-    z = net.conv(x, y.shape[-1], stride=1 if x.shape[:2] == y.shape[:2] else 2, bias=not norm)
-    return net.norm(z) if norm else z
+    z = net.conv(x, y.shape[-1], stride=1 if x.shape[:2] == y.shape[:2] else 2, bias=norm == "none")
+    return net.norm(z, norm)
 
 
 def build(hp: Any, input_shape: Shape, num_classes: int) -> Any:

@@ -37,7 +37,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
             x = _stage(net, x, **options, activation=activation)
     expanded = hp.Choice("head_width", [0, 32, 64, 128, 256])
     if expanded:
-        x = _layers.norm_act(net, net.conv(x, expanded), norm=True, activation=activation)
+        x = _layers.norm_act(net, net.conv(x, expanded), norm="batch", activation=activation)
     _layers.classifier(net, net.global_pool(x), hp, num_classes)
     _layers.training_options(hp)
     return net
@@ -50,7 +50,7 @@ def _stage_options(hp: Any, name: str, strides: list[int]) -> dict[str, Any]:
         "depth": hp.Int(f"{name}_depth", 1, 4),
         "kernel": hp.Choice(f"{name}_kernel", [3, 5]),
         "stride": hp.Choice(f"{name}_stride", strides),
-        "norm": hp.Choice(f"{name}_norm", ["batch", "none"]) == "batch",
+        "norm": hp.Choice(f"{name}_norm", _layers.NORMS),
     }
 
 
@@ -62,7 +62,7 @@ def _stage(
     depth: int,
     kernel: int,
     stride: int,
-    norm: bool,
+    norm: str,
     activation: str,
 ) -> Layer:
     for index in range(depth):
@@ -71,16 +71,16 @@ def _stage(
 
 
 def _block(
-    net: Network, x: Layer, expansion: int, width: int, kernel: int, stride: int, norm: bool, activation: str
+    net: Network, x: Layer, expansion: int, width: int, kernel: int, stride: int, norm: str, activation: str
 ) -> Layer:
     y = x
     if expansion > 1:
-        y = net.conv(y, expansion * x.shape[-1], bias=not norm)
+        y = net.conv(y, expansion * x.shape[-1], bias=norm == "none")
         y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    y = net.depthwise(y, kernel=kernel, stride=stride, bias=not norm)
+    y = net.depthwise(y, kernel=kernel, stride=stride, bias=norm == "none")
     y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    y = net.conv(y, width, bias=not norm)
-    y = net.norm(y) if norm else y
+    y = net.conv(y, width, bias=norm == "none")
+    y = net.norm(y, norm)
     return net.add(x, y) if stride == 1 and x.shape == y.shape else y
 
 

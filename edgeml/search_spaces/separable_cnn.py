@@ -27,7 +27,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
     activation = hp.Choice("activation", _layers.ACTIVATIONS)
     conv = net.separable if hp.Choice("conv", ["separable", "regular"]) == "separable" else net.conv
     residual = hp.Boolean("residual")
-    norm = hp.Choice("norm", ["batch", "none"]) == "batch"
+    norm = hp.Choice("norm", _layers.NORMS)
     pools_left = _layers.halvings(input_shape, smallest=2)
     first_pool = FIRST_POOL[hp.Choice("stride_plan", list(FIRST_POOL))]
     blocks = hp.Int("blocks", 2, MAX_BLOCKS)
@@ -37,7 +37,7 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
             kernel = hp.Choice(f"block_{block}_kernel", [3, 5])
         if block > blocks:
             continue
-        y = conv(x, width, kernel=kernel, bias=not norm)
+        y = conv(x, width, kernel=kernel, bias=norm == "none")
         y = _layers.norm_act(net, y, norm=norm, activation=activation)
         x = net.add(x, y) if residual and block > 1 and x.shape == y.shape else y  # not around the input's scaling
         if pools_left and block >= first_pool and (block - first_pool) % 2 == 0:

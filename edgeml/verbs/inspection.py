@@ -1,6 +1,6 @@
 """``edgeml inspect``: what a model file needs, layer by layer. A Keras model is counted after folding, a file as it is.
 
-                .keras, .h5                         .tflite, .onnx
+                .keras, .h5, SavedModel             .tflite, .onnx
 layers          of the folded graph                 the file's own operators
 arena_bytes     predicted, of the int8 TFLite file  by its operators (.tflite), not counted (.onnx)
 file_bytes      predicted, by target and precision  its size
@@ -12,37 +12,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeml import foreign
 from edgeml.errors import DataError
 from edgeml.operators import Operator, not_counted
 from edgeml.records import Cost, to_json
 from edgeml.terminal import table
 
 Document = dict[str, Any]
-KERAS = (".keras", ".h5")
 FILES = (".tflite", ".onnx")
 LONGEST_NAME = 40  # TFLite files name a tensor after all layers that became it
 NO_ARENA = "not counted: TensorFlow Lite Micro reads .tflite files"
 
 
-def inspect(path: Path) -> tuple[str, Document]:
+def inspect(path: Path, custom_objects: Sequence[str] = ()) -> tuple[str, Document]:
     """Count a model file.
 
     Raises:
         DataError: no model file, or a damaged one. TargetError: a layer whose cost is not known.
     """
-    if path.suffix not in (*KERAS, *FILES):
-        allowed = f"{', '.join((*KERAS, *FILES)[:-1])} and {FILES[-1]}"
-        raise DataError(f"{path}: '{path.suffix}' is not inspected; {allowed} are.")
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file.")
-    return _of_keras(path) if path.suffix in KERAS else _of_file(path)
+    if path.is_dir() or path.suffix in foreign.SUFFIXES:
+        return _of_keras(path, custom_objects)
+    if path.suffix not in FILES:
+        allowed = f"{', '.join((*foreign.SUFFIXES, *FILES))} and SavedModel folders"
+        raise DataError(f"{path}: '{path.suffix}' is not inspected; {allowed} are.")
+    return _of_file(path)
 
 
-def _of_keras(path: Path) -> tuple[str, Document]:
+def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]:
     from edgeml.assembly import fold
-    from edgeml.runtimes.keras import load
 
-    model = load(path)
+    model = foreign.load(path, custom_objects)
     before, graph = model.count_params(), fold(model)
     kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
     arena = graph.cost.arena_bytes["int8"]

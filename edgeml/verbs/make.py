@@ -157,7 +157,7 @@ def export_run(
     to: str | None,
     precision: str | None,
     out: Path | None,
-    refused: Mapping[str, Path | None],
+    refused: Mapping[str, Any],
     command: str,
     on_event: OnEvent,
     log: Log,
@@ -192,13 +192,13 @@ def export_model(
     precision: str | None,
     out: Path | None,
     files: Mapping[str, Path | None],
+    custom_objects: Sequence[str],
     on_event: OnEvent,
     log: Log,
 ) -> tuple[str, Document]:
     """Export a Keras model file."""
-    from edgeml import bundle, exporting
+    from edgeml import bundle, exporting, foreign
     from edgeml.model_export import export
-    from edgeml.runtimes.keras import load
     from edgeml.samples import read_labels
 
     del log  # there is no run whose log could keep what libraries print
@@ -206,7 +206,7 @@ def export_model(
     bundle.check_place(place)
     targets, precisions = _words(to, ("tflite", "onnx")), _words(precision, ("float32",))
     exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None)
-    model = load(source)
+    model = foreign.load(source, custom_objects)
     samples, calibration = (_samples(files[key], model) for key in ("samples", "calibration"))
     if samples is None:
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
