@@ -28,12 +28,14 @@ _PUBLIC = {
     "benchmark": "edgeml.benchmarking",
 }
 
-__all__ = [*_PUBLIC, "tuners"]  # noqa: PLE0604  (the keys are strings)
+_MODULES = ("callbacks", "layers", "tuners")  # edgeml.tuners.TPE and so on
+
+__all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604  (the keys are strings)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "tuners":
-        return importlib.import_module("edgeml.tuners")
+    if name in _MODULES:
+        return importlib.import_module(f"edgeml.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'edgeml' has no attribute '{name}'")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -106,7 +106,8 @@ def export_best(
     """
     if top_k > 1 and blend is None:
         raise UsageError("export_best: top_k > 1 needs blend=(x, y): data that no network was trained on.")
-    trials = [t for t in tuner.oracle.get_best_trials(top_k) if t.status == "COMPLETED"]
+    ranked = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
+    trials = [trial for trial in ranked if trial.status == "COMPLETED"][:top_k]
     if not trials:
         raise UsageError("export_best: no trial of this tuner completed. Call tuner.search(...) first.")
     models = [tuner.load_model(trial) for trial in trials]

@@ -78,6 +78,7 @@ LAYERS = (
     ("selection",),
     ("manifests", "golden", "benchmarking", "checking"),
     ("delivery", "model_export"),
+    ("callbacks",),
     ("verbs",),
     ("cli_frame",),
     ("cli_devices",),
