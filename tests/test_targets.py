@@ -290,3 +290,19 @@ def test_files_that_no_runtime_opens(tmp_path):
         open_model(tmp_path / "a.pt")
     with pytest.raises(DataError, match="no such file"):
         open_model(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(("groups", "filters"), [(2, 8), (4, 4), (4, 8)])
+def test_grouped_convolutions(groups, filters, tmp_path):
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8, 8, 4), name="pixels")
+    x = L.Conv2D(filters, 3, groups=groups, padding="same", strides=2)(inputs)
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    x = np.random.default_rng(0).uniform(0, 1, (16, 8, 8, 4)).astype("float32")
+    want = Reference(model).predict({"pixels": x})
+    for artifact in exporting.write(model, tmp_path, TARGETS, ["float32"], None, SILENT):
+        have = open_model(artifact.path).predict({"pixels": x})
+        for name, values in want.items():
+            assert parity.measure(values.astype(float), have[name].astype(float), parity.VALUES).range_error <= 1e-5
+    convolutions = [n for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "Conv"]
+    assert [a.i for n in convolutions for a in n.attribute if a.name == "group"] == [groups]
