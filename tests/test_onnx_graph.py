@@ -16,6 +16,7 @@ from edgeml.targets import _onnx_integers as integers
 from edgeml.targets._onnx_transposes import move_transposes_down
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+KERNEL = np.random.default_rng(5).normal(size=(3, 2, 3, 3)).astype("float32")
 ALL = (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, integers.drop_implied_clips,
        integers.clip_integers, move_transposes_down)  # fmt: skip
 
@@ -162,6 +163,36 @@ def hard_swish(three=3.0, six=6.0, sixth=1 / 6, extra=(), outputs="y", order="a 
              node("Mul", "q sixth", "s"), node("Mul", order, "y"), *extra]  # fmt: skip
     constants = {name: np.float32(v) for name, v in {"three": three, "low": 0, "high": six, "sixth": sixth}.items()}
     return model(nodes, constants, outputs=outputs)
+
+
+def padded(around, fill=0.0, mode="constant", **attributes):
+    constants = {"p": np.array(around, np.int64), "v": np.float32(fill), "w": KERNEL}
+    pad = node("Pad", "x p v", "a", mode=mode)
+    return model([pad, node("Conv", "a w", "y", **attributes)], constants, shape=(2, 2, 6, 7), out_rank=4)
+
+
+@pytest.mark.parametrize("attributes", [
+    {}, {"pads": [1, 0, 2, 1]}, {"auto_pad": "VALID", "strides": [2, 2]}, {"auto_pad": "NOTSET", "dilations": [2, 1]},
+])  # fmt: skip
+def test_a_convolution_pads_by_itself(attributes):
+    network = padded([0, 0, 1, 0, 0, 0, 2, 3], **attributes)
+    assert operated(network, surgery.merge_pad, exact=False) == ["Conv"]
+
+
+@pytest.mark.parametrize("network", [
+    padded([0, 0, 1, 0, 0, 0, 2, 3], fill=1.0), padded([0, 0, 1, 0, 0, 0, 2, 3], mode="edge"),
+    padded([1, 0, 1, 0, 0, 0, 2, 3]), padded([0, 0, -1, 0, 0, 0, 2, 3]),
+    padded([0, 0, 1, 0, 0, 0, 2, 3], auto_pad="SAME_UPPER"),
+], ids=["not zeros", "not constant", "the batch", "cut off", "padded to size"])  # fmt: skip
+def test_a_pad_that_a_convolution_cannot_say_stays(network):
+    assert operated(network, surgery.merge_pad) == ["Pad", "Conv"]
+
+
+def test_a_pad_that_others_read_stays():
+    constants = {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "w": KERNEL}
+    nodes = [node("Pad", "x p", "a"), node("Conv", "a w", "b"), node("Relu", "a", "y"), node("Relu", "b", "z")]
+    network = model(nodes, constants, shape=(2, 2, 6, 7), outputs="y z", out_rank=4)
+    assert sorted(operated(network, surgery.merge_pad)) == ["Conv", "Pad", "Relu", "Relu"]
 
 
 @pytest.mark.parametrize("order", ["a s", "s a"])

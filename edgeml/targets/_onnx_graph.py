@@ -142,6 +142,36 @@ def merge_gemm(graph: Graph) -> int:
     return 0
 
 
+def merge_pad(graph: Graph) -> int:
+    """Let a convolution pad with zeros by itself where a Pad did it for that one alone."""
+    for node in graph.nodes:
+        conv: Any = graph.only_reader(node.output[0]) if node.op_type == "Pad" else None
+        around = None if conv is None or conv.op_type != "Conv" else _zeros_around(graph, node)
+        if around is None or conv.input[0] != node.output[0]:
+            continue
+        known = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
+        if known.pop("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+            continue
+        known["pads"] = [own + more for own, more in zip(known.get("pads", [0] * len(around)), around, strict=True)]
+        merged = helper.make_node("Conv", [node.input[0], *conv.input[1:]], list(conv.output), **known)
+        graph.nodes[graph.nodes.index(conv)] = merged
+        graph.nodes.remove(node)
+        return 1
+    return 0
+
+
+def _zeros_around(graph: Graph, node: Any) -> list[int] | None:
+    """Return what a Pad adds to the axes behind the channels, as Conv says it; None if it does anything else."""
+    pads, fill = graph.constant(node.input[1]), node.input[2] if len(node.input) > 2 else ""
+    is_constant = all(a.s == b"constant" for a in node.attribute if a.name == "mode")
+    if pads is None or not is_constant or len(node.input) > 3 or (fill and graph.scalar(fill) != 0):
+        return None
+    begin, end = pads.reshape(2, -1)
+    if (pads < 0).any() or begin[:2].any() or end[:2].any():
+        return None
+    return [*begin[2:].tolist(), *end[2:].tolist()]
+
+
 def merge_hard_swish(graph: Graph) -> int:
     """Turn x * clip(x + 3, 0, 6) / 6 into one HardSwish."""
     for node in graph.nodes:

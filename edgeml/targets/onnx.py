@@ -55,7 +55,14 @@ def export(
         metadata["edgeml.quantization"] = json.dumps(_input_scales(sources["tflite", "int8"]))
     else:
         surgery.run_passes(
-            graph, (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, move_transposes_down)
+            graph,
+            (
+                surgery.drop_neutral,
+                surgery.merge_gemm,
+                surgery.merge_hard_swish,
+                move_transposes_down,
+                surgery.merge_pad,
+            ),
         )
     surgery.name_outputs(graph, list(model.output_names), [tuple(t.shape) for t in model.outputs])
     made = surgery.canonical(graph, metadata)
