@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import calibration
-from edgeml.calibration import Network
+from edgeml import calibration, calibration_draw
+from edgeml.calibration_draw import Network
 from edgeml.devices import catalogue, profile
 from edgeml.devices.profile import Profile
 from edgeml.errors import DataError, TargetError, UsageError
@@ -36,7 +36,7 @@ COLUMNS = ("file", "ms")
 PRECISIONS = ("float32", "int8")
 TODO = "Keep it beside the sheet, as `edgeml devices kit` wrote it."
 SCHEMA_VERSION = 1
-LEAST_ROWS = calibration.LEAST_NETWORKS + calibration.HELD_OUT
+LEAST_ROWS = calibration.LEAST_NETWORKS + calibration_draw.HELD_OUT
 OnEvent = Callable[[Event], None]
 NAME = str(BUDGET_RULES[Limit]["device"]["pattern"])  # what a recipe may call a device
 # TensorFlow's benchmark_model.cc counts in whole microseconds. onnxruntime's perftest writes seconds; left alone, older
@@ -117,12 +117,15 @@ def fitted(sheet: Path, name: str, description: str, runtime_version: str) -> Pr
         )
     if name == catalogue.HOST or (Path(catalogue.__file__).parent / f"{name}.toml").exists():
         raise UsageError(f"--name {name}: is a device already; another name is required. Take e.g. my-{name}.")
+    if not sheet.is_file():
+        raise DataError(f"{sheet}: no such file. Give the CSV file that `edgeml devices kit` wrote, filled.")
     kit = _kit(sheet.parent / KIT)
     measured = _measured(sheet, kit["networks"])
     networks, ms = [kit["networks"][file] for file in measured], np.array(list(measured.values()))
     about = {
         "name": name, "description": description, "runtime": kit["runtime"], "runtime_version": runtime_version,
-        "precision": kit["precision"], "source": f"{len(ms)} networks of a kit, timed on the device",
+        "precision": kit["precision"],
+        "source": f"{len(ms)} of {len(kit['networks'])} networks of a kit, timed on the device",
         "key": {"threads": 1, **kit["key"]},
     }  # fmt: skip
     made = calibration.fitted(networks, ms, f"devices fit {sheet}", labels=list(measured), **about)
@@ -176,6 +179,10 @@ def _measured(sheet: Path, known: dict[str, Network]) -> dict[str, float]:
             found[cells[0]] = cells[1]
     if len(found) < LEAST_ROWS:
         raise DataError(f"{sheet}: {len(found)} lines are filled; {LEAST_ROWS} or more are needed. Time more networks.")
+    if len(set(found.values())) == 1:
+        raise DataError(
+            f"{sheet}: all {len(found)} figures are {next(iter(found.values())):g}; networks differ. Time them."
+        )
     return {file: found[file] for file in known if file in found}
 
 

@@ -42,10 +42,11 @@ def keras_operators(model: Any) -> tuple[Operator, ...]:
 
 @contextmanager
 def as_if_trained(model: Any) -> Iterator[None]:
-    """Give every BatchNormalization a mean for a while: that of a fresh one is 0, so its bias would fold away."""
+    """Give every fresh BatchNormalization a mean for a while: it is 0 yet, so that its bias would fold away."""
     import numpy as np
 
-    means = [layer.moving_mean for layer in model._flatten_layers() if hasattr(layer, "moving_mean")]
+    means = [layer.moving_mean for layer in model._flatten_layers() if getattr(layer, "moving_mean", None) is not None]
+    means = [mean for mean in means if not np.any(np.array(mean))]
     before = [np.array(mean) for mean in means]
     for mean in means:
         mean.assign([1.0] * mean.shape[0])
@@ -66,6 +67,11 @@ class _Reader:
 
     def read(self, model: Any) -> list[Operator]:
         for tensor in model.inputs:
+            if None in tensor.shape[1:]:
+                raise TargetError(
+                    f"input '{tensor.name}': shape {tuple(tensor.shape)}; every size but the batch must be fixed. Build"
+                    " the model for one size."
+                )
             self.made_by[id(tensor)] = self._put(Operator(tensor.name, "input", (), tuple(tensor.shape[1:])))
         self._walk(model)
         outputs = {self.made_by[id(tensor)] for tensor in model.outputs}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeml import calibration, exporting, timing
+from edgeml import calibration, calibration_draw, exporting, timing
 from edgeml.devices import catalogue, profile, vela
 from edgeml.devices.catalogue import HOST
 from edgeml.devices.profile import Profile
@@ -112,7 +112,7 @@ def host_profile(
         return found
     drawn = (
         space.operators(values)
-        for values in space.drawn(calibration.DRAWS * (calibration.NETWORKS + calibration.HELD_OUT), 0)
+        for values in space.drawn(calibration_draw.DRAWS * (calibration_draw.NETWORKS + calibration_draw.HELD_OUT), 0)
     )
     about = host_key(space, budget, limit, threads)
     made = calibration.calibrate(drawn, budget, limit.runtime, limit.precision, on_event, about=about, threads=threads)
@@ -136,7 +136,7 @@ def space_key(space: Space, budget: Budget) -> dict[str, Any]:
     shape, classes = space.arguments
     within = {name: getattr(budget, name) for name in budget.keys}
     if budget.latency:
-        within["most_macs"] = round(calibration.most_macs(budget))
+        within["most_macs"] = round(calibration_draw.most_macs(budget))
     return {
         "space": sorted(space.names), "only": sorted(space.only), "input_shape": list(shape), "classes": classes,
         "within": within,

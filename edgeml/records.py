@@ -26,6 +26,10 @@ class Limit:
     precision: str
     max_ms: float
 
+    def __post_init__(self) -> None:
+        if isinstance(self.max_ms, (bool, str)) or not 0 < self.max_ms < float("inf"):
+            raise ValueError(f"latency limit on {self.where}: max_ms is {self.max_ms!r}; a number above 0 is due.")
+
     @property
     def where(self) -> str:
         """What it is about, in a word: ``host/onnxruntime/int8``."""
@@ -66,8 +70,11 @@ def limited(key: str, value: Any) -> int | None:
 class Budget:
     """What the whole exported graph may need; ``None`` means no limit.
 
-    ``weight_bytes`` holds at the smallest precision exported, ``file_bytes`` for every file exported, ``arena_bytes``
-    for the int8 TFLite file.
+    ``latency`` takes dicts of a limit's fields, too. ``weight_bytes`` holds at the smallest precision exported,
+    ``file_bytes`` for every file exported, ``arena_bytes`` for the int8 TFLite file.
+
+    Raises:
+        ValueError: a limit that is no positive number, or no limit of latency.
     """
 
     params: int | None = None
@@ -77,6 +84,19 @@ class Budget:
     peak_activation_bytes: int | None = None
     arena_bytes: int | None = None
     latency: tuple[Limit, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in COUNTS:
+            value = getattr(self, key)
+            if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
+                raise ValueError(f"budget.{key}: {value!r}; a whole number of at least 1, or None, is due.")
+        try:
+            limits = tuple(Limit(**one) if isinstance(one, Mapping) else one for one in self.latency)
+        except TypeError as error:
+            raise ValueError(f"budget.latency: {error}; device, runtime, precision and max_ms are due.") from error
+        if isinstance(self.latency, (str, Mapping)) or not all(isinstance(one, Limit) for one in limits):
+            raise ValueError(f"budget.latency: {self.latency!r}; a list of edgeml.Limit is due.")
+        object.__setattr__(self, "latency", limits)
 
     def violations(self, cost: Cost, latency_ms: Mapping[Limit, float] | None = None) -> list[str]:
         """Return one line per broken limit, empty if ``cost`` is feasible.
@@ -117,7 +137,7 @@ class Budget:
         """Return the budget of one member that may use ``share`` of every key."""
         counts = {key: getattr(self, key) for key in COUNTS}
         return Budget(
-            **{key: None if limit is None else int(limit * share) for key, limit in counts.items()},
+            **{key: None if limit is None else max(1, int(limit * share)) for key, limit in counts.items()},
             latency=tuple(dataclasses.replace(limit, max_ms=limit.max_ms * float(share)) for limit in self.latency),
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeml import calibration, device_kit, recipe_file, scaling
+from edgeml import calibration, calibration_draw, device_kit, recipe_file, scaling
 from edgeml.devices import catalogue
 from edgeml.errors import DataError, GateError, UsageError
 from edgeml.operators import Operator
@@ -40,7 +40,7 @@ def made(tmp_path_factory):
     np.savez(folder / "data.npz", x=x, y=np.arange(200) % 10)
     recipe = recipe_file.parse(RECIPE % (folder / "data.npz"), "far.yaml")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(calibration, "DRAWS", 10)  # enough for a kit of 45, in a quarter of the time
+        patched.setattr(calibration_draw, "DRAWS", 10)  # enough for a kit of 45, in a quarter of the time
         return devices.kit(recipe, "litert", "float32", 45, folder / "out" / "kit", lambda event: None)
 
 
@@ -132,7 +132,7 @@ def test_a_network_that_cannot_be_exported_is_left_out(tmp_path):
 
 
 def test_a_kit_with_too_few_files_is_not_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibration, "DRAWS", 10)
+    monkeypatch.setattr(calibration_draw, "DRAWS", 10)
     monkeypatch.setattr(device_kit, "LEAST_ROWS", 99)
     np.savez(tmp_path / "data.npz", x=np.arange(200 * 64).reshape(200, 8, 8, 1) % 251, y=np.arange(200) % 10)
     recipe = recipe_file.parse(RECIPE % (tmp_path / "data.npz"), "far.yaml")
@@ -295,7 +295,7 @@ def test_an_occupied_folder_and_words_that_are_not_known_are_refused_on_the_comm
         (("kit", recipe, "--out", str(tmp_path / "kit")), 2, "holds something already"),
         (("kit", recipe, "--runtime", "vela"), 2, "--runtime: got 'vela'"),
         (("kit", recipe, "--networks", "20"), 2, "--networks"),
-        (("fit", str(tmp_path / "results.csv"), "--name", "mine", "--quiet"), 4, "kit.json: no kit"),
+        (("fit", str(tmp_path / "results.csv"), "--name", "mine", "--quiet"), 4, "results.csv: no such file"),
         (("fit", str(tmp_path / "results.csv"), "--name", "../mine"), 2, "up to 64 letters"),
     ):
         process = subprocess.run(

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgeml.records import Budget, Cost, Event, Limit, to_json
+from edgeml.records import COUNTS, Budget, Cost, Event, Limit, to_json
 
 LIMIT = Limit("host", "onnxruntime", "float32", 1.0)
 
@@ -20,9 +20,33 @@ def test_a_cost_at_the_limit_is_feasible_and_one_above_is_not():
     ]  # fmt: skip
 
 
-def test_no_limit_is_no_limit_but_zero_is_one():
+def test_no_limit_is_no_limit():
     assert Budget().violations(Cost(10**9, 10**12)) == []
-    assert Budget(params=0).violations(Cost(1, 0)) == ["params 1 > 0"]
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", "30000", 1.5, True, float("nan"), float("inf")])
+def test_a_budget_that_cannot_be_is_refused(value):
+    for key in COUNTS:
+        with pytest.raises(ValueError, match=rf"budget\.{key}: .*; a whole number of at least 1, or None, is due"):
+            Budget(**{key: value})
+    assert Budget(params=np.int64(3)).params == 3
+
+
+FIELDS = {"device": "host", "runtime": "litert", "precision": "int8", "max_ms": 0.5}
+
+
+def test_latency_limits_may_be_dicts():
+    assert Budget(latency=[FIELDS]).latency == (Limit(**FIELDS),)
+    for wrong in ("host", FIELDS, [{"max_ms": 0.5}], [{**FIELDS, "foo": 1}], [3]):
+        with pytest.raises(ValueError, match=r"budget\.latency: "):
+            Budget(latency=wrong)
+    for ms in (0, -1, "a", float("nan"), float("inf"), True):
+        with pytest.raises(ValueError, match=r"host/litert/int8: max_ms is .*; a number above 0 is due"):
+            Budget(latency=[{**FIELDS, "max_ms": ms}])
+
+
+def test_a_share_of_a_small_budget_is_a_budget():
+    assert Budget(params=1).scaled(Fraction(1, 3)).params == 1
 
 
 def test_of_weights_the_smallest_precision_counts_and_of_files_the_largest():

@@ -70,6 +70,7 @@ LAYERS = (
     ),
     ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
     ("exporting",),
+    ("calibration_draw",),
     ("calibration",),
     ("search", "device_kit"),
     ("latency_budget",),

@@ -38,6 +38,8 @@ def load(path: Path) -> Any:
     """
     import keras
 
+    import edgeml.layers  # noqa: F401  (finalists may have them)
+
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
     if not zipfile.is_zipfile(path):

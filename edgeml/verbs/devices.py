@@ -112,7 +112,7 @@ def _is_here(one: Any) -> bool:
 
 
 def _error(error: Any) -> str:
-    return f"{error['p5']:.3f} to {error['p95']:.3f}"
+    return f"{error['p5']:.3f} to {error['p95']:.3f}, median {error['p50']:.3f}"
 
 
 def _about(one: Any) -> Document:
@@ -122,7 +122,13 @@ def _about(one: Any) -> Document:
 
 
 def _details(one: Any) -> Document:
-    return {"operators": one.kinds(), "block": one.block, "depth": one.depth, "coefficients": dict(one.coefficients)}
+    return {
+        "operators": one.kinds(),
+        "block": one.block,
+        "depth": one.depth,
+        "coefficients": dict(one.coefficients),
+        "range": {name: list(ends) for name, ends in one.range.items()},
+    }
 
 
 def calibrated(recipe: Recipe, runtime: str, precision: str, on_event: Callable[[Event], None]) -> tuple[str, Document]:
@@ -157,14 +163,14 @@ def kit(
         GateError: too many of them become files that cannot be opened.
     """
     _check_words(runtime, precision)
-    from edgeml import bundle, calibration, device_kit, exporting, latency_budget
+    from edgeml import bundle, calibration, calibration_draw, device_kit, exporting, latency_budget
 
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise UsageError(f"{place}: holds something already; an empty or new folder is required. Choose another --out.")
     exporting.check_request([calibration.TARGETS[runtime]], [precision], calibrated=True)
     space = _space(recipe, on_event)
-    networks = (space.operators(values) for values in space.drawn(calibration.DRAWS * count, recipe.search.seed))
-    drawn = calibration.draw(networks, recipe.budget, count, runtime, precision, recipe.search.seed)
+    networks = (space.operators(values) for values in space.drawn(calibration_draw.DRAWS * count, recipe.search.seed))
+    drawn = calibration_draw.draw(networks, recipe.budget, count, runtime, precision, recipe.search.seed)
     key = latency_budget.space_key(space, recipe.budget)
     with bundle.staged(place) as folder:
         files = [file.name for file in device_kit.write(drawn, runtime, precision, folder, on_event, key=key)]

@@ -42,9 +42,11 @@ def inspect(path: Path, custom_objects: Sequence[str] = ()) -> tuple[str, Docume
 
 def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]:
     from edgeml.assembly import fold
+    from edgeml.keras_operators import as_if_trained
 
     model = foreign.load(path, custom_objects)
-    before, graph = model.count_params(), fold(model)
+    with as_if_trained(model):
+        before, graph = model.count_params(), fold(model)
     kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
     arena = graph.cost.arena_bytes["int8"]
     document = {
