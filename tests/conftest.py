@@ -17,6 +17,25 @@ os.environ["KERAS_HOME"] = KERAS_HOME
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that train: then both compute the same
 
 
+# Two processes take file after file: those that last longest come first, so that none is left with one at the end.
+LONGEST = (
+    "cli",
+    "killed",
+    "tiny",
+    "runner",
+    "model_export",
+    "without_tensorflow",
+    "tuner",
+    "processes",
+    "folding_random",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(KERAS_HOME, ignore_errors=True)
 
