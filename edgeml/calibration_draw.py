@@ -98,14 +98,14 @@ def features_of(operators: Network, runtime: str, precision: str) -> dict[str, f
 def _reaching_far(few: Sequence[Network], chosen: Sequence[Network], runtime: str, precision: str) -> list[Network]:
     rows = {
         operators: features(operators, runtime, precision, BLOCKS[0])
-        for operators in {*few, *chosen}
+        for operators in dict.fromkeys([*few, *chosen])  # in this order: a set's changes from process to process
         if _shown(operators, runtime, precision)
     }
     reach: Counter[str] = Counter()
-    for operators in chosen:
+    for operators in rows.keys() & set(chosen):
         reach |= Counter(rows[operators])
     found = list[Network]()
-    while len(found) < FAR:
+    while rows and len(found) < FAR:
         beyond = {o: sum(value > profile.BEYOND * reach[name] for name, value in rows[o].items()) for o in rows}
         farthest = max(beyond, key=beyond.__getitem__)
         if not beyond[farthest]:

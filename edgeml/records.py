@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 File = tuple[str, str]  # target and precision
@@ -27,7 +28,8 @@ class Limit:
     max_ms: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_ms, (bool, str)) or not 0 < self.max_ms < float("inf"):
+        is_number = isinstance(self.max_ms, Real) and not isinstance(self.max_ms, bool)
+        if not (is_number and 0 < self.max_ms < float("inf")):
             raise ValueError(f"latency limit on {self.where}: max_ms is {self.max_ms!r}; a number above 0 is due.")
 
     @property

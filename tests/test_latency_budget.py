@@ -7,8 +7,10 @@ import pytest
 
 from edgeml import calibration, calibration_draw, latency_budget, recipe_file, scaling
 from edgeml.devices import catalogue, profile
+from edgeml.devices.features import features
 from edgeml.devices.stand_in import INPUT, StandIn
-from edgeml.errors import BudgetError, DataError, UsageError
+from edgeml.errors import BudgetError, DataError, NotMeasuredError, UsageError
+from edgeml.operators import Operator
 from edgeml.records import Budget, Limit
 from edgeml.run_folder import RunFiles
 from edgeml.search.space import Space
@@ -90,6 +92,33 @@ def test_calibration_networks_are_within_the_budget_spread_and_show_what_is_rare
         assert sum(kind in one for one in kinds) >= calibration_draw.SELDOM
     with pytest.raises(BudgetError, match="60 are needed"):
         calibration_draw.draw(networks, Budget(params=200), 60, "litert", "float32")
+
+
+def test_calibration_networks_reach_far_and_those_that_judge_do_not():
+    budget = Budget(macs=200_000)
+    networks = [SPACE.operators(values) for values in SPACE.drawn(1500, 0)]
+    drawn = calibration_draw.draw(networks, budget, 40, "litert", "float32")
+    rows = [features(operators, "litert", "float32", 1) for operators in drawn]
+    few, _ = calibration_draw.evenly_spaced(networks, budget, 40)
+    most = [features(operators, "litert", "float32", 1) for operators in few[:: len(few) // 200]]
+    beyond = [row for row in most if any(v > 1.1 * max(r.get(k, 0) for r in rows) for k, v in row.items())]
+    assert len(beyond) <= len(most) // 10
+    held, rest = calibration_draw.held_out(rows)
+    assert len(held) == calibration_draw.HELD_OUT
+    assert sorted([*held, *rest]) == list(range(len(rows)))
+    for index in held:
+        for name, value in rows[index].items():
+            assert value <= 1.1 * max(rows[other].get(name, 0.0) for other in rest)
+
+
+def test_networks_whose_operators_have_no_model_are_drawn_and_then_named():
+    networks = [
+        (*SPACE.operators(values), Operator("up", "resize", ("input",), (8, 8, 1))) for values in SPACE.drawn(200, 0)
+    ]
+    drawn = calibration_draw.draw(networks, Budget(), 20, "litert", "float32")
+    assert len(drawn) == 20
+    with pytest.raises(NotMeasuredError, match=r"operator 'up' .resize.: no latency model"):
+        calibration.fitted(drawn, np.ones(20), "here", runtime="litert", precision="float32")
 
 
 @pytest.fixture(scope="module")

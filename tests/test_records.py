@@ -40,7 +40,7 @@ def test_latency_limits_may_be_dicts():
     for wrong in ("host", FIELDS, [{"max_ms": 0.5}], [{**FIELDS, "foo": 1}], [3]):
         with pytest.raises(ValueError, match=r"budget\.latency: "):
             Budget(latency=wrong)
-    for ms in (0, -1, "a", float("nan"), float("inf"), True):
+    for ms in (0, -1, "a", None, [1], float("nan"), float("inf"), True):
         with pytest.raises(ValueError, match=r"host/litert/int8: max_ms is .*; a number above 0 is due"):
             Budget(latency=[{**FIELDS, "max_ms": ms}])
 
