@@ -168,17 +168,20 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 def _refuse_code(path: Path, parts: Sequence[dict[str, Any]]) -> None:
     for part in parts:
-        inner = part.get("config") or {}
-        if (
-            part.get("class_name") == "__lambda__"
-            or inner.get("function_type") == "lambda"
-            or (part.get("class_name") == "Lambda" and not isinstance(inner.get("function"), str))
-        ):
-            name = inner.get("name")
+        if _holds_code(part):
+            name = (part.get("config") or {}).get("name")
             raise IntegrityError(
                 f"{path}: holds Python code (Lambda layer{f' {name!r}' if name else ''}), which is not run. Write that"
                 " step as a layer or with keras.ops, and save the model again."
             )
+
+
+def _holds_code(part: dict[str, Any]) -> bool:
+    """Tell a Lambda layer whose function is byte code; one that is named is looked up like any class."""
+    if part.get("class_name") != "Lambda":
+        return part.get("class_name") == "__lambda__"
+    function = (part.get("config") or {}).get("function")
+    return not (isinstance(function, str) or (isinstance(function, dict) and function.get("class_name") == "function"))
 
 
 # ---- Keras 2

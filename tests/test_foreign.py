@@ -29,6 +29,11 @@ class Twice(L.Layer):
         return 2.0 * x
 
 
+@keras.saving.register_keras_serializable("somebody")
+def halved(x):
+    return x / 2.0
+
+
 def custom():
     inputs = keras.Input((8, 8, 2))
     return keras.Model(inputs, Twice()(inputs))
@@ -94,6 +99,13 @@ def test_the_users_own_layers_are_taken_when_given(tmp_path):
         custom().save(tmp_path / name)
         loaded = foreign_child.opened(tmp_path / name, {"Twice": Twice})
         np.testing.assert_array_equal(loaded.predict(X, verbose=0), 2 * X)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_lambda_layer_that_names_a_known_function_is_no_code(name, tmp_path):
+    inputs = keras.Input((8, 8, 2))
+    keras.Model(inputs, L.Lambda(halved)(inputs)).save(tmp_path / name)
+    np.testing.assert_array_equal(foreign_child.opened(tmp_path / name, {}).predict(X, verbose=0), X / 2)
 
 
 # ---- what does not
