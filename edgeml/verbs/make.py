@@ -81,7 +81,7 @@ def run(
     try:
         log.log_into(folder.path(run_folder.LOG))
         if folder.aside is not None:
-            on_event(Event("run", f"the finished run that was there is now {folder.aside}"))
+            on_event(Event("run", f"the finished run that was there is now {folder.aside}; it comes back if nothing is trained"))
         return _delivered(folder, place, command, on_event)
     finally:
         folder.close()
