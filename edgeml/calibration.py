@@ -57,7 +57,7 @@ def calibrate(
     """Measure some of ``networks`` on this machine and fit a profile, whose key is ``about``.
 
     Raises:
-        BudgetError: fewer than ``NETWORKS + calibration_draw.HELD_OUT`` networks are within the budget's counts.
+        BudgetError: fewer than ``NETWORKS + HELD_OUT`` (``calibration_draw``) networks are within the budget's counts.
         GateError: the profile errs by more than a tenth on one in ten networks that it has not seen.
         UsageError: TensorFlow, which writes the files, is not installed.
     """

@@ -81,7 +81,8 @@ def run(
     try:
         log.log_into(folder.path(run_folder.LOG))
         if folder.aside is not None:
-            on_event(Event("run", f"the finished run that was there is now {folder.aside}; it comes back if nothing is trained"))
+            back = "it comes back if nothing is trained"
+            on_event(Event("run", f"the finished run that was there is now {folder.aside}; {back}"))
         return _delivered(folder, place, command, on_event)
     finally:
         folder.close()
