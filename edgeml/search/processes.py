@@ -222,8 +222,9 @@ def environment(workers: int) -> dict[str, str]:
     path = os.pathsep.join(place or os.getcwd() for place in sys.path)
     # oneDNN is off by default on processors without AVX-512, and trains depthwise networks a quarter faster there
     # (``tools/training_speed``). It brings an allocator of its own for tensors from 256 KiB on, which gives nothing
-    # back (TensorFlow 2.21). With the system's a worker held 412 MB after 200 networks instead of 437, and an epoch
-    # took 0.638 s instead of 0.626. What else grows with oneDNN, 15 MB per 100 networks of unlike shapes, is not found.
+    # back (TensorFlow 2.21). With the system's a worker held 412 MB after 200 networks instead of 437; an epoch took
+    # as long on images of 16x16, a third longer on 8x8. What else grows with oneDNN, 15 MB per 100 networks of unlike
+    # shapes, is not found.
     onednn = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
     shared = {**dict.fromkeys(THREADS, threads), **onednn}
     return {**shared, **os.environ, "PYTHONPATH": path}
