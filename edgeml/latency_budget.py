@@ -49,8 +49,11 @@ def check(recipe: Recipe) -> None:
     Raises:
         UsageError: an unknown device, another runtime or precision than its profile's, a missing extra.
     """
-    for limit in recipe.budget.latency:
-        catalogue.check(limit)
+    for place, limit in enumerate(recipe.budget.latency):
+        try:
+            catalogue.check(limit)
+        except UsageError as error:
+            raise UsageError(f"budget.latency[{place}]: {error}") from error
 
 
 def profiles_of(run: RunFiles, networks: Space, on_event: OnEvent) -> dict[Limit, Profile]:

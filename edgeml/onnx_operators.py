@@ -77,7 +77,7 @@ class _Reader:
             described = _KINDS.get(node.op_type, _other)(self, node)
             sources = tuple(self.made_by[name] for name in node.input if name in self.made_by)
             for number, output in enumerate(name for name in node.output if name):
-                operator = Operator(output, inputs=sources, output_shape=self.shape(output), **described)
+                operator = Operator(output, inputs=sources, output_shape=self._shape_of(node, output), **described)
                 found.append(operator if number == 0 else operator._replace(weights=0, biases=0, macs=0))
                 self.made_by[output] = output
         return found
@@ -96,6 +96,17 @@ class _Reader:
         self.constants[output] = self.constants[source]
         self.shapes.setdefault(output, self.shapes[source])
         return True
+
+    def _shape_of(self, node: Any, output: str) -> Shape:
+        """Return the shape of an output; nothing is known of one that an unknown operator makes, but who made it."""
+        shape = self.shapes.get(output)
+        if node.op_type not in _KINDS and (shape is None or 0 in shape):
+            own = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise DataError(
+                f"{self.path}: operator '{own}' is not known, nor the shape of its output '{output}'; {len(_KINDS)}"
+                " standard operators are counted. Export the model without it."
+            )
+        return self.shape(output)
 
     def full_shape(self, value: str) -> Shape:
         """Return a value's shape as inference found it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeml.recipe import LATENCY, MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Recipe, Search, Splits, Train, default_oracle
+from edgeml.records import Budget
 from edgeml.strict_yaml import Node
 
 HELD_OUT_BELOW = 0.9  # validation + blend + test: train gets the rest
@@ -49,6 +50,18 @@ def _check_objectives(search: Search, node: Node) -> None:
         )
 
 
+def _check_limits(budget: Budget, node: Node) -> None:
+    """One limit for each device, runtime and precision: of two, one says nothing."""
+    places = [limit.where for limit in budget.latency]
+    again = next((place for place, where in enumerate(places) if where in places[:place]), None)
+    if again is not None:
+        raise (
+            node.value["latency"]
+            .value[again]
+            .error(f"{places[again]} has a limit already; one each is allowed. Keep the smaller max_ms.")
+        )
+
+
 def _check_latency(recipe: Recipe, node: Node) -> None:
     """Latency as an objective is that of a device, which a limit names."""
     if LATENCY in (recipe.search.objectives or ()) and not recipe.budget.latency:
@@ -78,6 +91,7 @@ def _check_early_stopping(train: Train, node: Node) -> None:
 
 CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
     Splits: _check_shares,
+    Budget: _check_limits,
     Search: _check_objectives,
     Train: _check_early_stopping,
     Recipe: _check_latency,

@@ -132,6 +132,12 @@ def test_an_unknown_operator_is_listed_and_no_silent_zero(tmp_path):
     assert [(o.name, o.kind) for o in not_counted(onnx_operators(path))] == [("y", "Erf")]
 
 
+def test_an_unknown_operator_whose_output_has_no_shape_is_named(tmp_path):
+    nodes = [helper.make_node("NonZero", ["x"], ["m"]), helper.make_node("Cast", ["m"], ["y"], to=1)]
+    with pytest.raises(DataError, match=r"operator 'NonZero' is not known, nor the shape of its output 'm'"):
+        onnx_operators(written(tmp_path, nodes, ["n", 6], {}, 2))
+
+
 # --- bad files
 
 

@@ -48,8 +48,8 @@ def folders(monkeypatch, tmp_path):
     ],
 )
 def test_a_limit_that_nothing_could_be_held_against_is_refused(limit, message):
-    with pytest.raises(UsageError, match=message):
-        latency_budget.check(recipe(limit))
+    with pytest.raises(UsageError, match=rf"budget.latency\[1\]: .*{message}"):
+        latency_budget.check(recipe(HOST, limit))
 
 
 def test_a_device_whose_extra_is_missing_says_what_to_install(monkeypatch):

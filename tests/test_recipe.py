@@ -244,7 +244,14 @@ MISTAKES = [
     ("data: {source: digits, splits: {blend: given}}", "data.splits.blend", "got text 'given'; a number > 0 and ", ""),
     ("data: {source: digits, augment: {flip: no}}", "data.augment.flip", "got text 'no'; none, horizontal, vert", ""),
 ]
+HOST = "device: host, runtime: litert, precision: int8, max_ms"
 BEYOND_A_SCHEMA = [
+    (
+        f"budget: {{latency: [{{{HOST}: 1}}, {{{HOST}: 2}}]}}",
+        "budget.latency[1]",
+        "host/litert/int8 has a limit already; one each is allowed. ",
+        "Keep the smaller max_ms.",
+    ),
     ("benchmark: {}\nbenchmark: {}", "benchmark", "key given twice, first on line 4; ", "Remove one of the two."),
     ("search: {member_share: 3/2}", "search.member_share", "got text '3/2'; a fraction like ", ""),
     ("search: {member_share: [1/2, 0.5]}", "search.member_share[1]", "got the number 0.5 again; ", "Remove one."),

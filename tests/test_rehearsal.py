@@ -1,13 +1,14 @@
 """A rehearsed search: what it says of the space, and that it says the same as the search would."""
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import keras_tuner
 import pytest
 from foreign import SMALL_SPACE, install
 
-from edgeml import recipe_file, scaling
+from edgeml import latency_budget, recipe_file, scaling
 from edgeml.errors import BudgetError
 from edgeml.recipe import Search
 from edgeml.search import oracles, rehearsal
@@ -140,3 +141,13 @@ def test_workers_share_the_cores(spaces, monkeypatch, workers, set_by_user, thre
     step = float(set_by_user or threads)
     assert told["estimated_seconds"] == (2 * step + 12) / at_once  # two trials of six epochs
     assert dict(os.environ) == before
+
+
+def test_networks_larger_than_those_that_a_profile_was_made_of_are_counted():
+    limit = "{device: stm32h747-cubeai, runtime: cubeai, precision: int8, max_ms: 1e9}"
+    recipe = recipe_file.parse(RECIPE % ("ds_cnn", 10_000_000), "r", [f"budget.latency=[{limit}]"])
+    ((of, profile),) = latency_budget.known_profiles(recipe, None).items()
+    for most, some in ((1e9, False), (0.01, True)):
+        of_most = {of: replace(profile, range=dict.fromkeys(profile.range, (0.0, most)))}
+        told = rehearsal.rehearse(recipe, lambda event: None, lambda _, known=of_most: known)["outside_profiles"]
+        assert bool(told.get("stm32h747-cubeai/cubeai/int8")) == some

@@ -101,10 +101,21 @@ def rehearse(
         ],
         "smallest": to_json(min([default[0].cost, *costs], key=lambda c: c.params)),
         "largest": to_json(max(costs, key=lambda c: c.params)),
+        "outside_profiles": _outside(drawn, judge, whole),
         "latency_not_judged": [limit.where for limit in recipe.budget.latency if limit not in profiles],
         **_forecast(recipe.search, _most_networks(networks), pace),
         "workers": {"count": recipe.search.workers, "at_once": pace.at_once, "threads_each": threads, "cores": cores},
     }  # fmt: skip
+
+
+def _outside(drawn: Sequence[Network], judge: Feasibility, share: Fraction) -> dict[str, int]:
+    """Count, per latency limit, the networks within budget that are larger than what its profile was made of."""
+    fitting = [needs for needs, _ in drawn if not judge.violations(share, needs)]
+    return {
+        limit.where: count
+        for limit in judge.profiles
+        if (count := sum(bool(needs.predicted[limit].outside) for needs in fitting if limit in needs.predicted))
+    }
 
 
 @contextmanager

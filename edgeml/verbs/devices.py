@@ -80,9 +80,18 @@ def _page(path: Path, one: Any) -> str:
         *([] if one.name != "host" or _is_here(one) else [
             "  not of here: another processor or runtime version; `edgeml devices calibrate RECIPE` makes one"]),
         f"  operators   {', '.join(one.kinds())}",
+        f"  range       {_reach(one)}",
         f"  file        {path}",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _reach(one: Any) -> str:
+    """Say how large networks may be before one is outside of what was measured: operators of a kind, padded MACs."""
+    macs = {kind: f" of {one.range[f'{kind}:mac'][1]:.2g} M MACs" for kind in (*one.kinds(), "graph")
+            if f"{kind}:mac" in one.range}  # fmt: skip
+    counts = {kind: f"{one.range[f'{kind}:1'][1]:.0f} {kind}" for kind in one.kinds()} or {"graph": "networks"}
+    return "at most " + ", ".join(count + macs.get(kind, "") for kind, count in counts.items())
 
 
 JUDGES = {

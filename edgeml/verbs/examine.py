@@ -152,6 +152,10 @@ def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Doc
             f"latency   {where} is not judged here: `edgeml devices calibrate RECIPE` makes its profile"
             for where in found["latency_not_judged"]
         ),
+        *(
+            f"latency   {count} of those that fit are outside what the profile {where} was made of: less sure"
+            for where, count in found["outside_profiles"].items()
+        ),
         *(_share(row, found["space"]["samples"], recipe.search.least_use) for row in found["shares"]),
         f"smallest  {found['smallest']['params']:,} params  {found['smallest']['macs']:,} MACs",
         f"largest   {found['largest']['params']:,} params  {found['largest']['macs']:,} MACs",
