@@ -95,10 +95,14 @@ def _within_budget(recipe: Recipe, field: Field, labels: NDArray[Any], input_ele
         refused.add(frozenset(choice.members))
 
 
-def fold(trained: Any, files: Sequence[File] = FILES) -> Graph:
-    """Fold a trained model and count what is left, and the ``files`` that it becomes."""
+def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True) -> Graph:
+    """Fold a trained model and count what is left, and the ``files`` that it becomes.
+
+    Raises:
+        TargetError: a layer whose cost is not known, where ``strict``.
+    """
     folding = fold_batch_norm(trained)
-    operators = keras_operators(folding.model)
+    operators = keras_operators(folding.model, strict=strict)
     return Graph(trained, folding, operators, costs.cost(operators, files))
 
 

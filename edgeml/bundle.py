@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ PACKAGES = ("tensorflow", "keras", "keras-tuner", "tf2onnx", "onnx", "onnxruntim
 OTHER_MACHINE_FLOAT_LIMIT = 1e-4
 OTHER_MACHINE_INT8_LIMIT = 16 / 256
 OTHER_MACHINE_TOP1_MIN = 0.95
+SHARED = re.compile(r"^from edgeml\.bundled\.opening import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def _swap(staging: Path, place: Path) -> None:
 
 
 def golden_inputs(samples: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.float32]:
-    """Return 64 inputs: real ones spread over ``samples``, then extremes of the value range."""
+    """Return 64 inputs, (64, …): real ones spread over ``samples`` (N, …), then extremes of the value range."""
     low, high = value_range
     rows = np.linspace(0, len(samples) - 1, min(GOLDEN_REAL, len(samples))).astype(int)
     real = samples[rows].astype("float32")
@@ -117,8 +119,23 @@ def golden_inputs(samples: NDArray[Any], value_range: tuple[float, float]) -> ND
     return np.concatenate([real, np.stack([*flat, half]), noise, dots])
 
 
-def golden_limits(path: str, precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
-    """Return what ``verify.py`` holds a file to on another machine; ``outputs`` are the golden ones, (64, …).
+def golden_arrays(key: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Name golden tensors: the first has the bare key, others their names behind it, as ``opening`` reads them."""
+    return {key if place == 0 else f"{key}/{name}": array for place, (name, array) in enumerate(tensors.items())}
+
+
+def golden_limits(precision: str, outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return what ``verify.py`` holds a file to on another machine; ``outputs`` are the golden ones, (64, …) each.
+
+    Limits of outputs behind the first stand under their names in ``outputs``.
+    """
+    first, *others = [_limits_of_output(precision, values) for values in outputs.values()]
+    named = dict(zip(list(outputs)[1:], others, strict=True))
+    return {**first, "outputs": named} if named else first
+
+
+def _limits_of_output(precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
+    """Return the limits of one output.
 
     A float32 file is held to Keras' own results, a quantized one to its own on the machine that proved it: what
     quantization changes was judged there, on far more samples.
@@ -128,7 +145,6 @@ def golden_limits(path: str, precision: str, outputs: NDArray[Any]) -> dict[str,
     exact = precision == "float32"
     limit = spread * (OTHER_MACHINE_FLOAT_LIMIT if exact else OTHER_MACHINE_INT8_LIMIT)
     return {
-        "path": path,
         "reference": "outputs" if exact else "expected",
         "max_abs_limit": limit,
         "top1_agreement_min": 1.0 if exact else OTHER_MACHINE_TOP1_MIN,
@@ -159,9 +175,12 @@ def sha256(path: Path) -> str:
 
 
 def copy_scripts(folder: Path) -> None:
-    """Put the scripts that need only numpy and a runtime into a bundle."""
+    """Put the scripts that need only numpy and a runtime into a bundle, each with the lines that they share."""
+    scripts = Path(edgeml.__file__).parent / "bundled"
+    shared = (scripts / "opening.py").read_text("utf-8").partition("from __future__ import annotations\n")[2].strip()
     for name in ("verify.py", "benchmark.py"):
-        shutil.copyfile(Path(edgeml.__file__).parent / "bundled" / name, folder / name)
+        text = (scripts / name).read_text("utf-8")
+        (folder / name).write_text(SHARED.sub(lambda _: shared, text, count=1), "utf-8")
 
 
 def provenance() -> dict[str, Any]:

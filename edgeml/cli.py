@@ -141,25 +141,36 @@ def export(
     samples: Annotated[Path | None, typer.Option(help="Inputs that every file is compared on: npz or folder.")] = None,
     calibration: Annotated[Path | None, typer.Option(help="Inputs that int8 ranges are taken from.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Fixed batch size; TFLite 1, ONNX any if not given.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Of images in the files: nhwc or nchw; the model's own.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="The model was trained on scale·x + offset: 1/255, or a list.")
+    ] = None,
+    offset: Annotated[str | None, typer.Option(help="See --scale.")] = None,
     custom_objects: Custom = None,
     out: Out = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a proven bundle from a run, or from any Keras model."""
+    """Write a proven bundle from a run, or from any Keras model.
+
+    Labels, layout, scale and offset may also stand in MODEL.keras.yaml beside MODEL.keras.
+    """
 
     def verb(terminal: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import make
 
         if source.is_dir() and not (source / "saved_model.pb").is_file():
             given = {"--samples": samples, "--calibration": calibration, "--labels": labels}
-            refused = {**given, "--custom-objects": custom_objects}
+            of_a_file = {"--batch": batch, "--layout": layout, "--scale": scale, "--offset": offset}
+            refused = {**given, **of_a_file, "--custom-objects": custom_objects}
             told = _command(), Progress(terminal), terminal
             work = partial(make.export_run, source, to, precision, out, refused, *told)
             return *_interruptible(work, _command()), 0
         files = {"samples": samples, "calibration": calibration, "labels": labels}
-        ask = source, to, precision, out, files, custom_objects or ()
+        frame = {"layout": layout, "scale": scale, "offset": offset}
+        ask = source, to, precision, out, files, batch, frame, custom_objects or ()
         return *make.export_model(*ask, Progress(terminal), terminal), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)

@@ -63,7 +63,7 @@ def deliver(
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")
-            manifests.write(folder, report, graph, artifacts, np.asarray(arrays["test"][0]), calibration, "train")
+            manifests.write(folder, report, graph, artifacts, samples, calibration, "train")
     run.ledger.append("run_ended", finished=True, bundle=str(place), seconds=dict(seconds))
     manifest: dict[str, Any] = report["manifest"]
     return manifest

@@ -15,7 +15,7 @@ from edgeml import arena, parity, plugins, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.parity import Parity
 from edgeml.records import Cost, Event
-from edgeml.runtimes import Arrays, Loaded, Signature, open_model
+from edgeml.runtimes import Arrays, Loaded, Signature, Tensor, open_model
 from edgeml.runtimes.keras import Reference
 from edgeml.targets import Quantization
 from edgeml.tflite_operators import tflite_operators
@@ -47,8 +47,10 @@ def write(
     precisions: Sequence[str],
     calibration: Arrays | None,
     on_event: OnEvent,
+    *,
+    batch: int | None = None,
 ) -> list[Artifact]:
-    """Write every target at every precision into ``folder``.
+    """Write every target at every precision into ``folder``, of a fixed ``batch`` size or of each target's own.
 
     Raises:
         TargetError: a target cannot take this network, or lacks a precision.
@@ -61,7 +63,7 @@ def write(
     check_request(targets, precisions, calibrated=calibration is not None)
     written: dict[tuple[str, str], Artifact] = {}
     for target, precision in asked:
-        _write_one(model, folder, target, precision, calibration, written, on_event)
+        _write_one(model, folder, target, precision, calibration, written, on_event, batch)
     for key in written.keys() - set(asked):
         written[key].path.unlink()
     return [written[key] for key in asked]
@@ -98,16 +100,17 @@ def _write_one(
     calibration: Arrays | None,
     written: dict[tuple[str, str], Artifact],
     on_event: OnEvent,
+    batch: int | None,
 ) -> None:
     if (target, precision) in written:
         return
     module = plugins.get("targets", target)
     for needed_target, needed_precision in module.NEEDS.get(precision, ()):
-        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event)
+        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event, batch)
     path = folder / file_name(target, precision)
     on_event(Event("export", path.name))
     sources = {key: artifact.path for key, artifact in written.items()}
-    quantization = module.export(model, precision, path, sources, calibration)
+    quantization = module.export(model, precision, path, sources, calibration, batch)
     written[target, precision] = Artifact(path, target, precision, quantization, open_model(path).signature)
 
 
@@ -129,12 +132,12 @@ def prove(
     Raises:
         ParityError: something differs; the message gathers every failure with its figures.
     """
-    kind = parity.output_kind(folded)
+    kinds = parity.output_kinds(folded)
     reference: Loaded = Reference(folded)
 
     def row(first: Loaded, second: Loaded, file: str, what: str, precision: str) -> Parity:
         return parity.compare(
-            first, second, samples, gates, file=file, what=what, inputs_name=name, precision=precision, kind=kind
+            first, second, samples, gates, file=file, what=what, inputs_name=name, precision=precision, kinds=kinds
         )
 
     rows = [row(Reference(original), reference, "model.keras", "trained = folded", "float32")]
@@ -150,10 +153,13 @@ def prove(
 def signature_json(artifact: Artifact) -> dict[str, Any]:
     """Return a file's quantization as the manifest states it."""
 
-    def side(tensors: Any) -> dict[str, Any]:
-        first = tensors[0]
-        if first.scale is None:
+    def scales(tensor: Tensor) -> dict[str, Any]:
+        if tensor.scale is None:
             return {}
-        return {"dtype": first.dtype, "scale": first.scale, "zero_point": first.zero_point}
+        return {"dtype": tensor.dtype, "scale": tensor.scale, "zero_point": tensor.zero_point}
 
-    return {"input": side(artifact.signature.inputs), "output": side(artifact.signature.outputs)}
+    sides = {"input": artifact.signature.inputs, "output": artifact.signature.outputs}
+    return {
+        **{side: scales(tensors[0]) for side, tensors in sides.items()},
+        **{f"{side}s": {tensor.name: scales(tensor) for tensor in tensors} for side, tensors in sides.items()},
+    }

@@ -1,7 +1,8 @@
 """A folded Keras model as a list of operators: what a budget is finally judged on.
 
 Nested models are laid flat; views (flatten, reshape, dropout) vanish; an activation joins the operator before it where
-that operator has no other reader. A layer that is not known here is an error, never a silent zero.
+that operator has no other reader. A layer that is not known here is an error, or has its class as its kind, which
+``operators.not_counted`` lists: never a silent zero.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ PLAIN = {
 }  # fmt: skip
 
 
-def keras_operators(model: Any) -> tuple[Operator, ...]:
+def keras_operators(model: Any, *, strict: bool = True) -> tuple[Operator, ...]:
     """List the operators of a Keras model, BatchNormalization that is left counted as a kept affine.
 
     Raises:
-        TargetError: a layer whose cost is not known.
+        TargetError: a layer whose cost is not known, where ``strict``; else only its weights are counted.
     """
-    return tuple(_Reader().read(model))
+    return tuple(_Reader(strict).read(model))
 
 
 @contextmanager
@@ -60,7 +61,8 @@ def as_if_trained(model: Any) -> Iterator[None]:
 class _Reader:
     """Walks the graph; remembers which operator makes each tensor, and whose weights were counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
         self.operators: dict[str, Operator] = {}
         self.made_by: dict[int, str] = {}
         self.counted: set[int] = set()
@@ -101,7 +103,7 @@ class _Reader:
             return
         shape = tuple(int(size) for size in node.outputs[0].shape[1:])
         renamed: dict[str, str] = {}
-        for operator in _described(layer, kind, names, tuple(sources[0].shape[1:]), shape):
+        for operator in self._described(layer, kind, names, tuple(sources[0].shape[1:]), shape):
             inputs = tuple(renamed.get(name, name) for name in operator.inputs)
             stored = id(layer) not in self.counted  # a layer called again computes again, with the weights it has
             weights, biases = (operator.weights, operator.biases) if stored else (0, 0)
@@ -109,25 +111,26 @@ class _Reader:
         self.counted.add(id(layer))
         self.made_by.update((id(tensor), made) for tensor in node.outputs)
 
+    def _described(self, layer: Any, kind: str, names: tuple[str, ...], source: Shape, shape: Shape) -> list[Operator]:
+        if kind in PLAIN:
+            return [Operator(layer.name, PLAIN[kind], names, shape)]
+        if kind in _READERS:
+            return _READERS[kind](layer, names, source, shape)
+        weights = sum(math.prod(weight.shape) for weight in getattr(layer, "weights", ()))
+        if kind in FUSED:
+            return [Operator(layer.name, "activation", names, shape, weights, activation=_activation(layer))]
+        if self.strict:
+            raise TargetError(
+                f"layer '{layer.name}' ({kind}): its cost is not known; {', '.join(sorted([*_READERS, *PLAIN]))} are."
+            )
+        return [Operator(layer.name, kind, names, shape, weights)]
+
     def _put(self, operator: Operator) -> str:
         name = operator.name
         while name in self.operators:
             name += "'"
         self.operators[name] = operator._replace(name=name)
         return name
-
-
-def _described(layer: Any, kind: str, names: tuple[str, ...], source: Shape, shape: Shape) -> list[Operator]:
-    if kind in PLAIN:
-        return [Operator(layer.name, PLAIN[kind], names, shape)]
-    if kind in FUSED:
-        weights = sum(math.prod(w.shape) for w in layer.weights)
-        return [Operator(layer.name, "activation", names, shape, weights, activation=_activation(layer))]
-    if kind not in _READERS:
-        raise TargetError(
-            f"layer '{layer.name}' ({kind}): its cost is not known; {', '.join(sorted([*_READERS, *PLAIN]))} are."
-        )
-    return _READERS[kind](layer, names, source, shape)
 
 
 def _activation(layer: Any) -> str:

@@ -24,6 +24,7 @@ from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
 from edgeml.runtimes import open_model
+from edgeml.runtimes.keras import Reference
 from edgeml.search import pareto
 from edgeml.search.candidates import Candidate
 from edgeml.timing import Latency
@@ -88,7 +89,7 @@ def write(
     report: Json,
     graph: Graph,
     artifacts: Sequence[Artifact],
-    samples: NDArray[Any],
+    samples: Inputs,
     calibration: Inputs | None,
     split: str,
 ) -> None:
@@ -99,14 +100,16 @@ def write(
         report: what the pages are drawn from; its manifest is completed here.
         graph: what ships.
         artifacts: the exported files.
-        samples: (N, …) real inputs, of which some become golden.
+        samples: real inputs by name, (N, …) each, of which some become golden.
         calibration: what int8 ranges were taken from.
         split: where the calibration samples come from.
     """
     manifest = report["manifest"]
-    low, high = manifest["input"]["range"]
-    inputs = bundle.golden_inputs(samples, (low, high))
-    write_golden(folder, inputs, probabilities_of(graph.folding.model, inputs), artifacts, manifest)
+    inputs = {
+        one["name"]: bundle.golden_inputs(samples[one["name"]], one["range"]).astype(one["dtype"])
+        for one in manifest["inputs"]
+    }
+    write_golden(folder, inputs, Reference(graph.folding.model).predict(inputs), artifacts, manifest)
     (folder / "labels.txt").write_text("\n".join(manifest["task"]["labels"]) + "\n", "utf-8")
     bundle.copy_scripts(folder)
     drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
@@ -123,17 +126,16 @@ def write_pages(folder: Path, report: Json) -> None:
     (folder / "README.md").write_text(pages.model_card(to_json(report)), "utf-8")
 
 
-def write_golden(
-    folder: Path, inputs: NDArray[Any], outputs: NDArray[Any], artifacts: Sequence[Artifact], manifest: Json
-) -> None:
+def write_golden(folder: Path, inputs: Inputs, outputs: Inputs, artifacts: Sequence[Artifact], manifest: Json) -> None:
     """Write the golden tensors, and the limits that ``verify.py`` holds each file to."""
-    name = artifacts[0].signature.inputs[0].name
-    expected = {
-        f"expected/{a.path.name}": next(iter(open_model(a.path).predict({name: inputs}).values())) for a in artifacts
+    tensors = {**bundle.golden_arrays("inputs", inputs), **bundle.golden_arrays("outputs", outputs)}
+    for a in artifacts:
+        tensors |= bundle.golden_arrays(f"expected/{a.path.name}", open_model(a.path).predict(inputs))
+    arrays: Json = dict(tensors)
+    np.savez_compressed(folder / "golden.npz", **arrays)
+    manifest["golden"] = {
+        a.path.name: {"path": a.path.name, **bundle.golden_limits(a.precision, outputs)} for a in artifacts
     }
-    tensors: Json = {"inputs": inputs, "outputs": outputs.astype("float32"), **expected}
-    np.savez_compressed(folder / "golden.npz", **tensors)
-    manifest["golden"] = {a.path.name: bundle.golden_limits(a.path.name, a.precision, outputs) for a in artifacts}
 
 
 def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Json]:
@@ -144,7 +146,8 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Js
         "labels.txt": {"role": "labels"},
     }
     for a in artifacts:
-        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision}
+        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision,
+                              "batch": a.signature.batch}  # fmt: skip
         if a.quantization:
             roles[a.path.name]["quantization"] = {
                 **exporting.signature_json(a), "method": a.quantization.method, "ranges": a.quantization.ranges,
@@ -185,11 +188,11 @@ def _manifest(
         "name": recipe.name,
         **bundle.provenance(),
         "task": {"kind": "classification", "labels": dataset["labels"]},
-        "input": {
-            "name": INPUT, "shape": list(graph.folding.model.input_shape[1:]), "dtype": "float32", "layout": "NHWC",
-            "range": dataset["value_range"], "meaning": dataset["meaning"],
-        },
-        "output": {"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"},
+        **signature_json(
+            [{"name": INPUT, "shape": list(graph.folding.model.input_shape[1:]), "dtype": "float32", "layout": "NHWC",
+              "range": dataset["value_range"], "meaning": dataset["meaning"]}],
+            [{"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"}],
+        ),
         "files": [],
         "members": [
             {"weight": w, **to_json({key: getattr(c, key) for key in ("id", "space", "hyperparameters", "cost")})}
@@ -205,6 +208,11 @@ def _manifest(
         "recipe_sha256": recipe_file.sha256(recipe),
         "data_sha256": hashlib.sha256(json.dumps([p["sha256"] for p in parts.values()]).encode()).hexdigest(),
     }  # fmt: skip
+
+
+def signature_json(inputs: list[Json], outputs: list[Json]) -> Json:
+    """Return what goes in and comes out as the manifest states it: the first of each, and all."""
+    return {"input": inputs[0], "output": outputs[0], "inputs": inputs, "outputs": outputs}
 
 
 def devices_json(run: RunFolder) -> list[Json]:

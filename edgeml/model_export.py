@@ -1,8 +1,8 @@
-"""Export of any Keras classifier, and of the best of any KerasTuner tuner: fold, write, prove, benchmark, bundle."""
+"""Export of any Keras model, and of the best of any KerasTuner tuner: fold, write, prove, benchmark, bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, ensemble, exporting, manifests, recipe, timing
+from edgeml import bundle, ensemble, exporting, framing, manifests, recipe, timing
 from edgeml.assembly import Graph, fold
 from edgeml.errors import DataError, TargetError, UsageError
-from edgeml.parity import Parity
+from edgeml.framing import Numbers
+from edgeml.operators import not_counted
+from edgeml.parity import SOFTMAX, Parity, output_kinds
 from edgeml.records import Event, to_json
 from edgeml.runtimes.keras import functional
 from edgeml.timing import Latency
 
 RANDOM_SAMPLES = 256
+LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
+Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
 BENCHMARK_ROUNDS = 15
 
 
@@ -28,53 +32,65 @@ def export(
     to: Sequence[str] = ("tflite", "onnx"),
     precision: Sequence[str] = ("float32",),
     *,
-    samples: NDArray[Any] | None = None,
-    calibration: NDArray[Any] | None = None,
+    samples: Samples | None = None,
+    calibration: Samples | None = None,
     labels: Sequence[str] | None = None,
+    batch: int | None = None,
+    layout: str | None = None,
+    scale: Numbers | None = None,
+    offset: Numbers | None = None,
     gates: recipe.Verify | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Path:
     """Write a proven bundle of a Keras model to ``out`` and return its path.
 
     Args:
-        model: Functional or Sequential, one input (N, …), one output.
+        model: Functional or Sequential.
         out: the bundle's folder.
         to: targets.
         precision: number formats.
-        samples: (N, …) raw inputs on which every file is compared with Keras; random ones if missing.
-        calibration: (N, …) raw inputs that int8 ranges are taken from.
-        labels: class names in output order.
+        samples: (N, …) raw inputs on which every file is compared with Keras, or a mapping from the model's inputs to
+            them; random ones if missing. Their layout is the files'.
+        calibration: inputs that int8 ranges are taken from, likewise.
+        labels: class names in the order of the output that is a softmax, or of the first.
+        batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files.
+        layout: "nhwc" or "nchw", of images in the files; if None, the model's own.
+        scale: the model was trained on scale · x + offset, and the files shall take x; one number, or one per channel.
+        offset: see ``scale``.
         gates: limits of parity.
         on_event: called as the work proceeds.
 
     Raises:
-        UsageError: ``out`` is occupied, int8 without calibration. TargetError: a target cannot take this network.
-        DataError: samples that do not fit the model. ParityError: a file computes something else.
+        UsageError: ``out`` is occupied, int8 without calibration, labels or a frame that do not fit the model.
+        TargetError: a target cannot take this network. DataError: samples that do not fit the model.
+        ParityError: a file computes something else.
     """
     place, limits = Path(out), gates or recipe.Verify()
     bundle.check_place(place)
-    model = _exportable(model)
-    name = model.inputs[0].name
-    graph = fold(model, tuple((target, one) for target in to for one in precision))
-    inputs = np.asarray(_fitting(samples, model, "samples"), "float32") if samples is not None else _random(model)
-    fed = (
-        {name: np.asarray(_fitting(calibration, model, "calibration"), "float32")} if calibration is not None else None
-    )
-    if labels is not None and len(labels) != model.output_shape[-1]:
-        raise UsageError(f"labels: got {len(labels)}; the model has {model.output_shape[-1]} outputs. Give one each.")
-    what = f"samples ({len(inputs)})" if samples is not None else f"random ({len(inputs)})"
+    if batch is not None and batch < 1:
+        raise UsageError(f"batch: got {batch}; at least 1 is allowed.")
+    own = _exportable(model)
+    model = framing.framed(own, scale, offset, layout)
+    layout = layout or framing.layout_of(own)
+    graph = fold(model, tuple((target, one) for target in to for one in precision), strict=False)
+    inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
+    fed = None if calibration is None else _fitting(calibration, model, "calibration")
+    named, classes = _classes(model)
+    if labels is not None and len(labels) != classes:
+        raise UsageError(f"labels: got {len(labels)}; output '{named}' has {classes} values. Give one each.")
+    what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
-        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event)
+        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event, batch=batch)
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
-        parity = exporting.prove(graph.folding.model, model, artifacts, {name: inputs}, what, limits)
+        parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits)
         on_event(Event("benchmark", "interleaved rounds"))
         paths = {a.path.name: a.path for a in artifacts}
         latency, _ = timing.measure(
-            paths, {name: inputs}, precision={a.path.name: a.precision for a in artifacts}, rounds=BENCHMARK_ROUNDS
+            paths, inputs, precision={a.path.name: a.precision for a in artifacts}, rounds=BENCHMARK_ROUNDS
         )
-        manifest = _manifest(place.name, model, graph, inputs, labels, parity, latency)
+        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency)
         report = _report(manifest, graph, samples is None)
         manifests.write(folder, report, graph, artifacts, inputs, fed, "given")
     return place
@@ -86,8 +102,8 @@ def export_best(
     *,
     top_k: int = 1,
     blend: tuple[NDArray[Any], NDArray[Any]] | None = None,
-    samples: NDArray[Any] | None = None,
-    calibration: NDArray[Any] | None = None,
+    samples: Samples | None = None,
+    calibration: Samples | None = None,
     **options: Any,
 ) -> Path:
     """Export a tuner's best completed trials as one bundle; ``options`` go to ``edgeml.export``.
@@ -128,22 +144,33 @@ def _exportable(model: Any) -> Any:
             f"model '{getattr(model, 'name', model)}': {type(model).__name__} has no layer graph; Functional and built"
             " Sequential models have one. Build it, or write it with the functional API."
         )
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise TargetError(
-            f"model '{model.name}': {len(inputs)} inputs and {len(outputs)} outputs; one of each can be bundled."
-            " Cut the model, or join its outputs."
-        )
-    if None in model.input_shape[1:]:
-        raise TargetError(
-            f"model '{model.name}': input shape {model.input_shape}; every size but the batch must be fixed."
-            " Build it for one size."
-        )
+    for tensor in inputs:
+        if None in tensor.shape[1:]:
+            raise TargetError(
+                f"model '{model.name}': input '{tensor.name}' has shape {tensor.shape}; every size but the batch must"
+                " be fixed. Build it for one size."
+            )
     return functional(model)
 
 
-def _fitting(values: Any, model: Any, what: str) -> NDArray[Any]:
+def _fitting(values: Any, model: Any, what: str) -> dict[str, NDArray[Any]]:
+    """Return samples by the model's inputs, as many rows of each."""
+    names = [tensor.name for tensor in model.inputs]
+    given = values if isinstance(values, Mapping) else {names[0]: values}
+    if set(given) != set(names):
+        raise DataError(f"{what}: got {', '.join(map(str, given))}; the model's inputs are {', '.join(names)}.")
+    found = {tensor.name: _fitting_one(given[tensor.name], tensor, f"{what} for '{tensor.name}'" if len(names) > 1
+                                       else what) for tensor in model.inputs}  # fmt: skip
+    rows = {name: len(array) for name, array in found.items()}
+    if len(set(rows.values())) > 1:
+        counts = ", ".join(f"{count} of '{name}'" for name, count in rows.items())
+        raise DataError(f"{what}: {counts}; as many of each are due.")
+    return found
+
+
+def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
     array = np.asarray(values)
-    wanted = tuple(model.input_shape[1:])
+    wanted = tuple(tensor.shape[1:])
     if array.ndim == len(wanted) and array.ndim == 3 and wanted[-1] == 1:
         array = array[..., None]
     fits = array.ndim == len(wanted) + 1 and all(
@@ -155,35 +182,59 @@ def _fitting(values: Any, model: Any, what: str) -> NDArray[Any]:
         raise DataError(f"{what}: type {array.dtype}; numbers are due.")
     if not np.all(np.isfinite(array)):
         raise DataError(f"{what}: holds NaN or infinite values; finite numbers are due.")
-    return array
+    return array.astype(_stated(tensor))
 
 
-def _random(model: Any) -> NDArray[np.float32]:
-    shape = (RANDOM_SAMPLES, *model.input_shape[1:])
-    return np.random.default_rng(0).uniform(0, 1, shape).astype("float32")
+def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
+    """Return random inputs: real numbers from 0 to ``most``, integers 0 and 1."""
+    rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
+    for tensor in model.inputs:
+        shape = (RANDOM_SAMPLES, *tensor.shape[1:])
+        drawn = rng.uniform(0, most, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
+        found[tensor.name] = drawn.astype(_stated(tensor))
+    return found
+
+
+def _classes(model: Any) -> tuple[str, int]:
+    """Return the output that labels name the values of, the first softmax or the first, and how many values it has."""
+    place = next((place for place, kind in enumerate(output_kinds(model)) if kind == SOFTMAX), 0)
+    return model.output_names[place], int(model.outputs[place].shape[-1])
+
+
+def _stated(tensor: Any) -> str:
+    return "float32" if "float" in tensor.dtype else str(tensor.dtype)
 
 
 def _manifest(
     name: str,
-    model: Any,
     graph: Graph,
-    inputs: NDArray[np.float32],
+    inputs: Mapping[str, NDArray[Any]],
+    layout: str,
     labels: Sequence[str] | None,
     parity: Sequence[Parity],
     latency: Sequence[Latency],
 ) -> dict[str, Any]:
-    classes = list(labels) if labels is not None else [f"class {i}" for i in range(model.output_shape[-1])]
+    model = graph.folding.model
+    named, count = _classes(model)
+    classes = list(labels) if labels is not None else [f"class {i}" for i in range(count)]
+
+    def tensor(name: str, shape: Sequence[int]) -> dict[str, Any]:
+        return {"name": name, "shape": list(shape), "layout": LAYOUTS.get(len(shape), layout)}
+
     return {
         "schema_version": 1, "name": name, **bundle.provenance(),
-        "task": {"kind": "classification", "labels": classes},
-        "input": {
-            "name": model.inputs[0].name, "shape": list(model.input_shape[1:]), "dtype": "float32", "layout": "NHWC",
-            "range": [float(inputs.min()), float(inputs.max())], "meaning": "raw values, as the Keras model takes them",
-        },
-        "output": {"name": model.output_names[0], "shape": list(model.output_shape[1:]), "meaning": "as in Keras"},
-        "files": [], "members": [], "cost": to_json(graph.cost), "budget": {"asked": {}, "violations": []},
-        "folding": manifests.folding_json(graph), "metrics": [], "parity": [to_json(row) for row in parity],
-        "latency": [to_json(row) for row in latency], "recipe_sha256": None, "data_sha256": None,
+        "task": {"kind": "classification", "labels": classes, "output": named},
+        **manifests.signature_json(
+            [{**tensor(t.name, t.shape[1:]), "dtype": _stated(t), "meaning": "raw values, as the model takes them",
+              "range": [inputs[t.name].min().item(), inputs[t.name].max().item()]} for t in model.inputs],
+            [{**tensor(name, t.shape[1:]), "dtype": _stated(t), "meaning": "as in Keras"}
+             for name, t in zip(model.output_names, model.outputs, strict=True)],
+        ),
+        "files": [], "members": [],
+        "cost": {**to_json(graph.cost), "not_counted": [operator.name for operator in not_counted(graph.operators)]},
+        "budget": {"asked": {}, "violations": []}, "folding": manifests.folding_json(graph), "metrics": [],
+        "parity": [to_json(row) for row in parity], "latency": [to_json(row) for row in latency],
+        "recipe_sha256": None, "data_sha256": None,
     }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def compare(
     what: str,
     inputs_name: str,
     precision: str,
-    kind: str,
+    kinds: Sequence[str],
 ) -> Parity:
     """Run both models on ``inputs`` and judge the first model's outputs against the second's, all outputs together."""
     broken = mismatches(reference.signature, other.signature)
@@ -92,7 +92,7 @@ def compare(
     expected, got = reference.predict(inputs), other.predict(inputs)
     names = [tensor.name for tensor in reference.signature.outputs]
     pairs = [(np.asarray(expected[name], np.float64), np.asarray(got[name], np.float64)) for name in names]
-    return _judged(pairs, gates, file, reference.runtime, what, inputs_name, precision, kind)
+    return _judged(pairs, gates, file, reference.runtime, what, inputs_name, precision, kinds)
 
 
 def _judged(
@@ -103,11 +103,12 @@ def _judged(
     what: str,
     inputs_name: str,
     precision: str,
-    kind: str,
+    kinds: Sequence[str],
 ) -> Parity:
-    by_range = kind != MIXTURE
+    by_range = MIXTURE not in kinds  # such a graph is an ensemble, and has one output
     limit = gates.float32_max_range_error if by_range else gates.float32_max_probability_error
-    measured = [measure(want, have, kind, 2 * limit if precision == "float32" else 0.0) for want, have in pairs]
+    tie = 2 * limit if precision == "float32" else 0.0
+    measured = [measure(want, have, kind, tie) for (want, have), kind in zip(pairs, kinds, strict=True)]
     worst = max(measured, key=lambda m: m.max_abs)
     sqnr, cosine = min(m.sqnr_db for m in measured), min(m.cosine for m in measured)
     range_error, agreement = max(m.range_error for m in measured), min(m.top1_agreement for m in measured)
@@ -179,17 +180,17 @@ def top1_agreement(expected: Float, got: Float, tie: float) -> float:
     return float(same[clear].mean()) if clear.any() else 1.0
 
 
-def output_kind(model: Any) -> str:
-    """Tell what a Keras model ends in: ``softmax``, ``mixture`` (a weighted mean of softmaxes) or ``values``."""
-    names = {_last_operation(tensor) for tensor in model.outputs}
-    if names == {"softmax"}:
-        return SOFTMAX
-    return MIXTURE if model.name == ENSEMBLE else VALUES
+def output_kinds(model: Any) -> list[str]:
+    """Tell what each output of a Keras model is: ``softmax``, ``mixture`` (a weighted mean of them) or ``values``."""
+    other = MIXTURE if model.name == ENSEMBLE else VALUES
+    return [SOFTMAX if _last_operation(tensor) == "softmax" else other for tensor in model.outputs]
 
 
 def _last_operation(tensor: Any) -> str:
-    operation = tensor._keras_history.operation
+    operation, node, place = tensor._keras_history
     if hasattr(operation, "outputs"):  # a nested model
-        return _last_operation(operation.outputs[0])
+        return _last_operation(operation.outputs[place])
+    if type(operation).__name__ == "Identity":
+        return _last_operation(operation._inbound_nodes[node].input_tensors[0])
     activation = getattr(getattr(operation, "activation", None), "__name__", "")
     return "softmax" if type(operation).__name__ == "Softmax" or activation == "softmax" else "other"

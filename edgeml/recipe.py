@@ -30,7 +30,7 @@ SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 PLATEAU_PATIENCE = 5  # epochs without a lower val_loss before schedule plateau lowers the rate
 
 
-def _rule(default: Any, doc: str, **rules: Any) -> Any:
+def rule(default: Any, doc: str, **rules: Any) -> Any:
     """Declare a field with its default, its line of documentation and its rules."""
     return field(default=default, metadata={"doc": doc, **rules})
 
@@ -44,9 +44,9 @@ def _required(doc: str, **rules: Any) -> Any:
 class Splits:
     """Shares of the data; train gets the rest."""
 
-    validation: float = _rule(0.1, "share that steers the search", above=0.0, max=0.5)
-    blend: float = _rule(0.1, "share that fits ensemble weights and picks finalists", above=0.0, max=0.5)
-    test: float | str = _rule(
+    validation: float = rule(0.1, "share that steers the search", above=0.0, max=0.5)
+    blend: float = rule(0.1, "share that fits ensemble weights and picks finalists", above=0.0, max=0.5)
+    test: float | str = rule(
         0.2, "share that is measured once, or `given` by the source", above=0.0, max=0.5, one_of=("given",)
     )
 
@@ -55,10 +55,10 @@ class Splits:
 class Augment:
     """Random changes of training images; never of any other split."""
 
-    flip: str = _rule("none", "mirror images", choices=("none", "horizontal", "vertical", "both"))
-    shift: float = _rule(0.0, "largest shift, as a share of height and width", min=0.0, max=0.5)
-    crop: float = _rule(0.0, "largest share of height and width cut away, then resized back", min=0.0, max=0.9)
-    rotation: float = _rule(0.0, "largest rotation, in degrees", min=0.0, max=180.0)
+    flip: str = rule("none", "mirror images", choices=("none", "horizontal", "vertical", "both"))
+    shift: float = rule(0.0, "largest shift, as a share of height and width", min=0.0, max=0.5)
+    crop: float = rule(0.0, "largest share of height and width cut away, then resized back", min=0.0, max=0.9)
+    rotation: float = rule(0.0, "largest rotation, in degrees", min=0.0, max=180.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,64 +66,64 @@ class Data:
     """Where the samples come from and how they are split."""
 
     source: str = _required("kind of source", plugin="data")
-    name: str | None = _rule(None, "name of the data set (keras_dataset)")
-    path: str | None = _rule(None, "file or folder (npz, image_folder), relative to the recipe")
-    image_size: int | None = _rule(None, "images are resized to this height and width (image_folder)", min=4, max=1024)
-    channels: str = _rule(
+    name: str | None = rule(None, "name of the data set (keras_dataset)")
+    path: str | None = rule(None, "file or folder (npz, image_folder), relative to the recipe")
+    image_size: int | None = rule(None, "images are resized to this height and width (image_folder)", min=4, max=1024)
+    channels: str = rule(
         "auto", "colour of images (image_folder); auto: grey only if every image is", choices=("auto", "rgb", "gray")
     )
-    labels: tuple[str, ...] | None = _rule(None, "class names in label order, where the source has none", min_items=2)
-    input: str = _rule("rescale", "input scaling inside the graph", choices=("rescale", "standardize"))
-    splits: Splits = _rule(Splits(), "shares of the data")
-    augment: Augment = _rule(Augment(), "random changes of training images")
+    labels: tuple[str, ...] | None = rule(None, "class names in label order, where the source has none", min_items=2)
+    input: str = rule("rescale", "input scaling inside the graph", choices=("rescale", "standardize"))
+    splits: Splits = rule(Splits(), "shares of the data")
+    augment: Augment = rule(Augment(), "random changes of training images")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """Which networks are tried, how, and how many."""
 
-    space: tuple[str, ...] = _rule(
+    space: tuple[str, ...] = rule(
         ("ds_cnn",), "search space, or a list: the search runs over their union", plugin="search_spaces", min_items=1
     )
-    only: tuple[str, ...] | None = _rule(
+    only: tuple[str, ...] | None = rule(
         None, "values that hyper-parameters of the space may take, e.g. [residual=true, stage_*_norm=batch,"
         " optimizer=adam|adamw]; --dry-run lists them", pattern=r"[^\s=]+=[^\s=]+", min_items=1,
     )  # fmt: skip
-    oracle: str = _rule(
+    oracle: str = rule(
         "random", "who proposes the next network; if left out, hyperband from 9 `epochs` on, else random",
         choices=ORACLES, follows=True,
     )  # fmt: skip
-    objective: str = _rule(
+    objective: str = rule(
         "val_accuracy", "what the search maximises; balanced: the mean recall of the classes", choices=MAXIMISED
     )
-    objectives: tuple[str, ...] | None = _rule(
+    objectives: tuple[str, ...] | None = rule(
         None, "objectives of nsga2, `objective` among them; if left out, `objective` and macs", choices=OBJECTIVES,
         min_items=1,
     )  # fmt: skip
-    max_trials: int = _rule(20, "networks to train", min=1, max=100_000)
-    time_limit_minutes: float | None = _rule(None, "stop after this time, whichever comes first", above=0.0)
-    trial_time_limit_minutes: float | None = _rule(None, "a trial that takes longer is stopped", above=0.0)
-    memory_limit_mb: int | None = _rule(
+    max_trials: int = rule(20, "networks to train", min=1, max=100_000)
+    time_limit_minutes: float | None = rule(None, "stop after this time, whichever comes first", above=0.0)
+    trial_time_limit_minutes: float | None = rule(None, "a trial that takes longer is stopped", above=0.0)
+    memory_limit_mb: int | None = rule(
         None, "a network whose training holds more MiB than this is stopped; what is mapped from files does not count",
         min=1,
     )  # fmt: skip
-    workers: int = _rule(1, "networks trained at once on this machine, which share its cores", min=1, max=1024)
-    epochs: int = _rule(6, "epochs per trial", min=1, max=10_000)
-    train_samples: int | None = _rule(
+    workers: int = rule(1, "networks trained at once on this machine, which share its cores", min=1, max=1024)
+    epochs: int = rule(6, "epochs per trial", min=1, max=10_000)
+    train_samples: int | None = rule(
         None, "training samples that a trial sees; all if left out. Finalists always see all", min=1
     )
-    early_stopping: int | None = _rule(
+    early_stopping: int | None = rule(
         None, "a trial ends after so many epochs without a better `objective`; its best epoch counts anyway. If left"
         " out, none with hyperband or up to 10 `epochs`, else 5", min=1, max=10_000, follows=True,
     )  # fmt: skip
-    batch_size: int = _rule(32, "samples per training step", min=1, max=65_536)
-    tensorboard: bool = _rule(False, "keep logs for TensorBoard in the run's folder tensorboard/")
-    seed: int = _rule(1, "seed of everything random", min=0, max=2**31 - 2)
-    member_share: tuple[Fraction, ...] = _rule(
+    batch_size: int = rule(32, "samples per training step", min=1, max=65_536)
+    tensorboard: bool = rule(False, "keep logs for TensorBoard in the run's folder tensorboard/")
+    seed: int = rule(1, "seed of everything random", min=0, max=2**31 - 2)
+    member_share: tuple[Fraction, ...] = rule(
         SHARES, "shares of every budget key over which trials are stratified; if left out, [1], [1, 1/2] or"
         " [1, 1/2, 1/3], as ensemble.max_members is 1, 2 or more", above=0, max=1, min_items=1, follows=True,
     )  # fmt: skip
-    least_use: float = _rule(
+    least_use: float = rule(
         0.0,
         "share of its budget, on average over the keys, that a network should use; random draws are mostly tiny",
         min=0.0,
@@ -135,36 +135,36 @@ class Search:
 class Train:
     """How finalists are trained to the end."""
 
-    epochs: int = _rule(30, "epochs per finalist", min=1, max=100_000)
-    finalists: int = _rule(4, "best candidates that are trained to the end", min=1, max=100)
-    seeds: int = _rule(
+    epochs: int = rule(30, "epochs per finalist", min=1, max=100_000)
+    finalists: int = rule(4, "best candidates that are trained to the end", min=1, max=100)
+    seeds: int = rule(
         1, "times that each finalist is trained, from other weights each; each may join the ensemble", min=1, max=20
     )
-    schedule: str = _rule(
+    schedule: str = rule(
         "cosine", "learning rate: to zero over all epochs, less where val_loss stands still, or as it is",
         choices=SCHEDULES,
     )  # fmt: skip
-    early_stopping: int | None = _rule(
+    early_stopping: int | None = rule(
         None, "plateau, constant: end after so many epochs without a better `objective`, and keep the best one's"
         " weights", min=1, max=100_000,
     )  # fmt: skip
-    class_weight: str = _rule(
+    class_weight: str = rule(
         "none", "balanced: classes count alike in the loss of trials and finalists", choices=("none", "balanced")
     )
-    time_limit_minutes: float | None = _rule(
+    time_limit_minutes: float | None = rule(
         None, "train all finalists within this time, by fewer epochs each", above=0.0
     )
-    label_smoothing: float = _rule(0.0, "share of the target spread over all classes", min=0.0, max=0.5)
+    label_smoothing: float = rule(0.0, "share of the target spread over all classes", min=0.0, max=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
     """How finalists become one graph."""
 
-    max_members: int = _rule(3, "most networks in the graph", min=1, max=16)
-    weights: str = _rule("nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "uniform"))
-    mean: str = _rule("auto", "how members are averaged", choices=("auto", "arithmetic", "geometric"))
-    keep: str = _rule(
+    max_members: int = rule(3, "most networks in the graph", min=1, max=16)
+    weights: str = rule("nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "uniform"))
+    mean: str = rule("auto", "how members are averaged", choices=("auto", "arithmetic", "geometric"))
+    keep: str = rule(
         "when_better", "when the ensemble ships instead of the best single network", choices=("when_better", "always")
     )
 
@@ -173,9 +173,9 @@ class Ensemble:
 class Export:
     """Which files are written."""
 
-    targets: tuple[str, ...] = _rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
-    precision: tuple[str, ...] = _rule(("float32", "int8"), "number formats", choices=("float32", "int8"), min_items=1)
-    calibration_samples: int = _rule(256, "training samples that int8 ranges are taken from", min=32, max=100_000)
+    targets: tuple[str, ...] = rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
+    precision: tuple[str, ...] = rule(("float32", "int8"), "number formats", choices=("float32", "int8"), min_items=1)
+    calibration_samples: int = rule(256, "training samples that int8 ranges are taken from", min=32, max=100_000)
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -187,20 +187,20 @@ class Export:
 class Verify:
     """Gates; the defaults are stated in the report."""
 
-    float32_max_range_error: float = _rule(2e-5, "largest logit difference, as a share of the output range", above=0.0)
-    float32_max_probability_error: float = _rule(
+    float32_max_range_error: float = rule(2e-5, "largest logit difference, as a share of the output range", above=0.0)
+    float32_max_probability_error: float = rule(
         1e-5, "largest probability difference, where there are no logits", above=0.0
     )
-    int8_min_sqnr_db: float = _rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
-    int8_min_cosine: float = _rule(0.99, "least cosine similarity", min=0.0, max=1.0)
-    int8_max_accuracy_drop: float = _rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
+    int8_min_sqnr_db: float = rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
+    int8_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
+    int8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """How latency is measured."""
 
-    threads: int = _rule(1, "threads of each runtime", min=1, max=256)
+    threads: int = rule(1, "threads of each runtime", min=1, max=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,13 +212,13 @@ class Recipe:
         "names the run and the bundle: up to 64 letters, digits, - and _", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
     )
     data: Data = _required("where the samples come from")
-    search: Search = _rule(Search(), "which networks are tried")
-    budget: Budget = _rule(Budget(), "what the whole exported graph may need; every key optional, all must hold")
-    train: Train = _rule(Train(), "how finalists are trained")
-    ensemble: Ensemble = _rule(Ensemble(), "how finalists become one graph")
-    export: Export = _rule(Export(), "which files are written")
-    verify: Verify = _rule(Verify(), "gates")
-    benchmark: Benchmark = _rule(Benchmark(), "how latency is measured")
+    search: Search = rule(Search(), "which networks are tried")
+    budget: Budget = rule(Budget(), "what the whole exported graph may need; every key optional, all must hold")
+    train: Train = rule(Train(), "how finalists are trained")
+    ensemble: Ensemble = rule(Ensemble(), "how finalists become one graph")
+    export: Export = rule(Export(), "which files are written")
+    verify: Verify = rule(Verify(), "gates")
+    benchmark: Benchmark = rule(Benchmark(), "how latency is measured")
 
     @property
     def counted(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,22 @@ def parse(raw: bytes | str, where: str, overrides: Sequence[str] = ()) -> Recipe
         RecipeError: not a valid recipe.
     """
     return _resolved(_overridden(strict_yaml.load(raw, where), overrides))
+
+
+def read_record(cls: type[_T], path: Path | None, flags: Mapping[str, str]) -> _T:
+    """Read a record that is no recipe from a YAML file, if there is one, and from ``--KEY TEXT`` flags, which win.
+
+    Raises:
+        RecipeError: the file cannot be read, a key is not known, or a value is not allowed.
+    """
+    if path is None:
+        tree = strict_yaml.load("{}", "", lines=False)
+    else:
+        tree = strict_yaml.load(_bytes(path), str(path))
+        _require_keys(cls, tree)
+    for key, text in flags.items():
+        tree = _put(tree, [key], strict_yaml.load(text, f"--{key} {shown(text)}", lines=False, path=key))
+    return _record(cls, tree)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What each field of a recipe allows: derived from the records, read by ``recipe_file``, published as JSON Schema.
 
-    max_trials: int = _rule(20, "networks to train", min=1)      edgeml.recipe
+    max_trials: int = rule(20, "networks to train", min=1)      edgeml.recipe
       → Field(kind=int, default=20, rules={"doc": …, "min": 1})
         → read("40") = 40    read("lots"), read("0"): None
         → "an integer >= 1"

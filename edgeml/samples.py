@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,48 @@ from numpy.typing import NDArray
 from edgeml.errors import DataError
 from edgeml.recipe import Data
 
+IMAGE_SIZES = 3  # height, width, channels
 KEYS = ("samples", "x_test", "x", "x_train", "inputs")
 
 
-def read_samples(path: Path, input_shape: Sequence[int | None]) -> NDArray[Any]:
+def read_samples(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
     """Read raw inputs from an ``.npz`` file or a folder of class folders; images take the model's input size.
+
+    Args:
+        path: the file, whose arrays bear the names of the inputs (of one input also one of ``KEYS``), or the folder.
+        inputs: shapes behind the batch by name; of an image (H, W, C).
 
     Raises:
         DataError: nothing to read there, or no array of a known name.
     """
     if path.is_dir():
-        from edgeml import data
-
-        height, channels = input_shape[1], input_shape[-1]
-        config = Data(
-            source="image_folder", path=str(path), image_size=height, channels="gray" if channels == 1 else "rgb"
-        )
-        return data.load(config).x
+        return _images(path, inputs)
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file or a folder of class folders. Check the path.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            name = next((key for key in KEYS if key in archive.files), None)
-            if name is None:
-                raise DataError(f"{path}: holds {', '.join(archive.files)}; one of {', '.join(KEYS)} is due.")
-            values: NDArray[Any] = archive[name]
+            if all(name in archive.files for name in inputs):
+                return {name: archive[name] for name in inputs}
+            known = KEYS if len(inputs) == 1 else ()
+            key = next((key for key in known if key in archive.files), None)
+            if key is None:
+                due = f"one of {', '.join([*inputs, *known])} is" if known else f"{', '.join(inputs)} are"
+                raise DataError(f"{path}: holds {', '.join(archive.files)}; {due} due.")
+            return dict.fromkeys(inputs, archive[key])
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Write it again with numpy.savez.") from error
-    return values
+
+
+def _images(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
+    from edgeml import data
+
+    (name, shape), *others = inputs.items()
+    if others or len(shape) != IMAGE_SIZES:
+        sizes = ", ".join(f"'{name}' {tuple(shape)}" for name, shape in inputs.items())
+        raise DataError(f"{path}: a folder has images; the model takes {sizes}. Give an .npz file.")
+    height, _, channels = shape
+    config = Data(source="image_folder", path=str(path), image_size=height, channels="gray" if channels == 1 else "rgb")
+    return {name: data.load(config).x}
 
 
 def read_labels(path: Path) -> list[str]:

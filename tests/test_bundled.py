@@ -16,10 +16,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import edgeml.bundled
 import edgeml.report
+from edgeml.bundle import copy_scripts
 
-SCRIPTS = Path(edgeml.bundled.__file__).parent
 SHAPE, CLASSES, SAMPLES = (4, 4, 1), 5, 64
 INPUT_SCALE = 16 / 255
 MODELS = ("model.onnx", "model_int8.onnx", "model.tflite", "model_int8.tflite")
@@ -135,8 +134,7 @@ def bundle(tmp_path_factory):
         "golden": {name: int8 if name in records else exact for name in MODELS},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    for script in ("verify.py", "benchmark.py"):
-        shutil.copy(SCRIPTS / script, folder)
+    copy_scripts(folder)
     (folder / "model.keras").write_bytes(b"not opened here")
     seal(folder)
     return folder
@@ -364,8 +362,8 @@ def test_threads_are_passed_on(bundle, tmp_path):
 
 
 @pytest.mark.parametrize("script", ["verify.py", "benchmark.py"])
-def test_scripts_are_python_3_9_and_import_the_standard_library_and_numpy_only(script):
-    tree = ast.parse((SCRIPTS / script).read_text(), feature_version=(3, 9))
+def test_scripts_are_python_3_9_and_import_the_standard_library_and_numpy_only(bundle, script):
+    tree = ast.parse((bundle / script).read_text(), feature_version=(3, 9))
     found = {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
@@ -386,12 +384,3 @@ def test_the_lines_in_the_model_card_run(bundle, quantized):
             [sys.executable, "-c", block], cwd=bundle, capture_output=True, text=True, check=False, timeout=60
         )
         assert (done.returncode, int(done.stdout) in range(CLASSES)) == (0, True), done.stderr
-
-
-def test_both_scripts_open_files_with_the_same_lines():
-    def common(script):
-        text = (SCRIPTS / script).read_text()
-        return text[text.index("# ---- opening") : text.index("# ---- end of the common lines")]
-
-    assert len(common("verify.py")) > 1000
-    assert common("verify.py") == common("benchmark.py")

@@ -46,7 +46,7 @@ def compared(first, second, precision="float32", kind=SOFTMAX, gates=GATES):
     first, second = (t if isinstance(t, Table) else Table(t) for t in (first, second))
     inputs = {"x": np.zeros((len(first.values), 2), "float32")}
     return parity.compare(first, second, inputs, gates, file="f", what="w", inputs_name="test", precision=precision,
-                          kind=kind)  # fmt: skip
+                          kinds=[kind] * len(first.signature.outputs))  # fmt: skip
 
 
 def test_equal_outputs_pass_with_finite_figures():
@@ -111,7 +111,7 @@ def test_one_number_that_is_none_fails(bad, precision, kind):
 def test_nan_in_the_second_output_of_the_reference_is_not_lost():
     p = softmax(logits())
     nan = np.full_like(p, np.nan)
-    row = parity._judged([(p, p), (nan, p)], GATES, "f", "r", "w", "test", "float32", VALUES)
+    row = parity._judged([(p, p), (nan, p)], GATES, "f", "r", "w", "test", "float32", [VALUES] * 2)
     assert not row.passed
 
 
@@ -209,13 +209,13 @@ def test_a_fixed_batch_and_quantized_types_are_no_mismatch():
 
 
 def test_kind_of_output():
-    assert parity.output_kind(separable()) == SOFTMAX
-    assert parity.output_kind(separable(head="softmax_activation")) == SOFTMAX
-    assert parity.output_kind(separable(head="sigmoid")) == VALUES
+    assert parity.output_kinds(separable()) == [SOFTMAX]
+    assert parity.output_kinds(separable(head="softmax_activation")) == [SOFTMAX]
+    assert parity.output_kinds(separable(head="sigmoid")) == [VALUES]
     pair = [separable(seed=1), separable(seed=2)]
-    assert parity.output_kind(compile_ensemble(pair, (0.6, 0.4))) == MIXTURE
-    assert parity.output_kind(compile_ensemble(pair, (0.6, 0.4), "geometric")) == SOFTMAX
-    assert parity.output_kind(fold_batch_norm(compile_ensemble(pair, (0.6, 0.4))).model) == MIXTURE
+    assert parity.output_kinds(compile_ensemble(pair, (0.6, 0.4))) == [MIXTURE]
+    assert parity.output_kinds(compile_ensemble(pair, (0.6, 0.4), "geometric")) == [SOFTMAX]
+    assert parity.output_kinds(fold_batch_norm(compile_ensemble(pair, (0.6, 0.4))).model) == [MIXTURE]
 
 
 @pytest.fixture(scope="module")

@@ -13,103 +13,37 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
-import importlib.metadata
 import json
-import operator
 import os
 import platform
 import random
 import time
 from pathlib import Path
-from typing import Any, Callable  # noqa: UP035  (at home on Python 3.9)
+from typing import Any
 
 import numpy as np
+
+from edgeml.bundled.opening import INSTALL, OPENERS, as_input, golden_tensors, tensors, whole_batches
 
 DONE, NOTHING_TIMED = 0, 2
 WARM_UPS, BLOCK_NS, BLOCK_MIN, BLOCK_MAX = 3, 4_000_000, 7, 120
 QUIET_PERCENTILE, RESAMPLES, SEED = 10, 2_000, 1
 
-# ---- opening a model file: the same lines stand in verify.py and benchmark.py, so that each runs alone ----
-
-INSTALL = {".onnx": "onnxruntime", ".tflite": "ai-edge-litert"}
-INTERPRETERS = (  # module, path of the class in it, distribution
-    ("ai_edge_litert.interpreter", "Interpreter", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "Interpreter", "tflite-runtime"),
-    ("tensorflow", "lite.Interpreter", "tensorflow"),
-)
-
-
-def open_onnx(path: Path, output: str, threads: int) -> tuple[str, Callable[[Any], Any]]:
-    """Open an ONNX file: the runtime with its version, and a function from one input to one output."""
-    runtime = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, names = session.get_inputs()[0].name, [one.name for one in session.get_outputs()]
-    wanted = [output if output in names else names[0]]
-    return f"onnxruntime {runtime.__version__}", lambda x: session.run(wanted, {name: x})[0]
-
-
-def open_tflite(path: Path, output: str, threads: int) -> tuple[str, Callable[[Any], Any]]:
-    """Open a TFLite file: the runtime with its version, and a function from one input to one output."""
-    kind, runtime = interpreter_class()
-    model = kind(model_path=str(path), num_threads=threads)
-    model.allocate_tensors()
-    source, results = model.get_input_details()[0]["index"], model.get_output_details()
-    target = next((one for one in results if one["name"] == output), results[0])["index"]
-
-    def run(x: Any) -> Any:
-        model.set_tensor(source, x)
-        model.invoke()
-        return model.get_tensor(target)
-
-    return runtime, run
-
-
-def interpreter_class() -> tuple[Any, str]:
-    """Find a TFLite interpreter that is installed; an ImportError if there is none."""
-    for module, attribute, distribution in INTERPRETERS:
-        try:
-            found = importlib.import_module(module)
-        except ImportError:
-            continue
-        return operator.attrgetter(attribute)(found), f"{distribution} {version(distribution)}"
-    raise ImportError("no TFLite interpreter is installed")
-
-
-def version(distribution: str) -> str:
-    """Tell the version of an installed distribution, an empty string if it goes by another name here (nightly, cpu)."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def as_input(x: Any, quantization: dict[str, Any]) -> Any:
-    """Turn raw float values into what the file takes: round(x / scale) + zero_point, cut to the range of its dtype."""
-    if "scale" not in quantization:
-        return np.asarray(x, np.float32)
-    dtype = np.dtype(quantization["dtype"])
-    steps = np.round(np.asarray(x, np.float64) / quantization["scale"]) + quantization["zero_point"]
-    return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
-
-
-OPENERS = {".onnx": open_onnx, ".tflite": open_tflite}
-
-# ---- end of the common lines ----
-
 
 class Session:
     """One file, opened once: how to run it, and what its blocks took."""
 
-    def __init__(self, folder: Path, entry: dict[str, Any], output: str, sample: Any, threads: int) -> None:
-        self.entry = entry
-        self.feed = as_input(sample, (entry.get("quantization") or {}).get("input") or {})
+    def __init__(
+        self, folder: Path, entry: dict[str, Any], manifest: dict[str, Any], samples: list[Any], threads: int
+    ) -> None:
+        self.entry, self.batch = entry, entry.get("batch") or 1
+        inputs, outputs = (tensors(manifest, entry, side) for side in ("input", "output"))
+        names, given = ([one["name"] for one in side] for side in (inputs, outputs))
         start = time.perf_counter_ns()
-        self.runtime, self.run = OPENERS[Path(entry["path"]).suffix](folder / entry["path"], output, threads)
+        self.runtime, fed, self.run = OPENERS[Path(entry["path"]).suffix](folder / entry["path"], names, given, threads)
         self.load_ms = (time.perf_counter_ns() - start) / 1e6
+        rows = [whole_batches(x, self.batch)[: self.batch] for x in samples]
+        self.feed = {name: as_input(x, one) for name, x, one in zip(fed, rows, inputs)}
         self.blocks: list[list[int]] = []
         fastest = min(self.timed(BLOCK_MIN))
         self.runs = int(np.clip(BLOCK_NS / fastest, BLOCK_MIN, BLOCK_MAX))
@@ -139,9 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    names = [one["name"] for one in manifest.get("inputs") or [manifest["input"]]]
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
-        sample = archive["inputs"][:1]
-    twins, missing = opened(folder, manifest, sample, options.threads)
+        samples = golden_tensors(archive, "inputs", names)
+    twins, missing = opened(folder, manifest, samples, options.threads)
     visit_all([session for pair in twins for session in pair], options.rounds)
     rows = [summary(pair, options.threads) for pair in twins]
     machine = description()
@@ -161,7 +96,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def opened(folder: Path, manifest: dict[str, Any], sample: Any, threads: int) -> tuple[list[Any], list[str]]:
+def opened(folder: Path, manifest: dict[str, Any], samples: list[Any], threads: int) -> tuple[list[Any], list[str]]:
     """Open each model file twice; files without a runtime are told."""
     twins, missing = [], []
     for entry in manifest["files"]:
@@ -169,7 +104,7 @@ def opened(folder: Path, manifest: dict[str, Any], sample: Any, threads: int) ->
         if entry["role"] != "model" or suffix not in OPENERS:
             continue
         try:
-            twins.append([Session(folder, entry, manifest["output"]["name"], sample, threads) for _ in range(2)])
+            twins.append([Session(folder, entry, manifest, samples, threads) for _ in range(2)])
         except ImportError:
             missing.append(f"not timed  {entry['path']} (pip install {INSTALL[suffix]})")
     return twins, missing
@@ -202,6 +137,7 @@ def summary(pair: list[Session], threads: int) -> dict[str, Any]:
         "runtime": first.runtime,
         "device": "host",
         "threads": threads,
+        "batch": first.batch,
         "quiet_ms": float(np.percentile(minima, QUIET_PERCENTILE)),
         "interval_95": bootstrap(minima),
         "p50_ms": p50,
@@ -259,8 +195,10 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> list[str]:
         )
     if rows:
         floor = max(row["noise_floor"] for row in rows)
+        batches = sorted({row["batch"] for row in rows})
+        size = "one sample" if batches == [1] else f"{', '.join(map(str, batches))} samples"
         text.append(
-            f"{rows[0]['threads']} thread(s), one sample a run; noise floor {floor:.1%}, smaller differences are noise"
+            f"{rows[0]['threads']} thread(s), {size} a run; noise floor {floor:.1%}, smaller differences are noise"
         )
     return text
 

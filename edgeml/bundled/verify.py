@@ -13,90 +13,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
-import importlib.metadata
 import json
-import operator
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable  # noqa: UP035  (at home on Python 3.9)
+from typing import Any
 
 import numpy as np
+
+from edgeml.bundled.opening import INSTALL, OPENERS, Run, as_input, golden_tensors, tensors, whole_batches
 
 PASSED, NOTHING_CHECKED, PARITY_FAILED, INTEGRITY_FAILED = 0, 2, 6, 8
 NEEDED = ("manifest.json", "golden.npz")
 SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-
-# ---- opening a model file: the same lines stand in verify.py and benchmark.py, so that each runs alone ----
-
-INSTALL = {".onnx": "onnxruntime", ".tflite": "ai-edge-litert"}
-INTERPRETERS = (  # module, path of the class in it, distribution
-    ("ai_edge_litert.interpreter", "Interpreter", "ai-edge-litert"),
-    ("tflite_runtime.interpreter", "Interpreter", "tflite-runtime"),
-    ("tensorflow", "lite.Interpreter", "tensorflow"),
-)
-
-
-def open_onnx(path: Path, output: str, threads: int) -> tuple[str, Callable[[Any], Any]]:
-    """Open an ONNX file: the runtime with its version, and a function from one input to one output."""
-    runtime = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name, names = session.get_inputs()[0].name, [one.name for one in session.get_outputs()]
-    wanted = [output if output in names else names[0]]
-    return f"onnxruntime {runtime.__version__}", lambda x: session.run(wanted, {name: x})[0]
-
-
-def open_tflite(path: Path, output: str, threads: int) -> tuple[str, Callable[[Any], Any]]:
-    """Open a TFLite file: the runtime with its version, and a function from one input to one output."""
-    kind, runtime = interpreter_class()
-    model = kind(model_path=str(path), num_threads=threads)
-    model.allocate_tensors()
-    source, results = model.get_input_details()[0]["index"], model.get_output_details()
-    target = next((one for one in results if one["name"] == output), results[0])["index"]
-
-    def run(x: Any) -> Any:
-        model.set_tensor(source, x)
-        model.invoke()
-        return model.get_tensor(target)
-
-    return runtime, run
-
-
-def interpreter_class() -> tuple[Any, str]:
-    """Find a TFLite interpreter that is installed; an ImportError if there is none."""
-    for module, attribute, distribution in INTERPRETERS:
-        try:
-            found = importlib.import_module(module)
-        except ImportError:
-            continue
-        return operator.attrgetter(attribute)(found), f"{distribution} {version(distribution)}"
-    raise ImportError("no TFLite interpreter is installed")
-
-
-def version(distribution: str) -> str:
-    """Tell the version of an installed distribution, an empty string if it goes by another name here (nightly, cpu)."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def as_input(x: Any, quantization: dict[str, Any]) -> Any:
-    """Turn raw float values into what the file takes: round(x / scale) + zero_point, cut to the range of its dtype."""
-    if "scale" not in quantization:
-        return np.asarray(x, np.float32)
-    dtype = np.dtype(quantization["dtype"])
-    steps = np.round(np.asarray(x, np.float64) / quantization["scale"]) + quantization["zero_point"]
-    return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
-
-
-OPENERS = {".onnx": open_onnx, ".tflite": open_tflite}
-
-# ---- end of the common lines ----
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -183,13 +112,15 @@ def parity(folder: Path, manifest: dict[str, Any], golden: dict[str, Any], entry
     if limits is None:
         return {**row, "problem": "manifest.json has no limit for it"}
     row.update(reference=limits["reference"], limit=limits["max_abs_limit"])
+    inputs, outputs = (tensors(manifest, entry, side) for side in ("input", "output"))
+    names, given = ([one["name"] for one in side] for side in (inputs, outputs))
     try:
-        open_file = OPENERS[Path(path).suffix]
-        row["runtime"], run = open_file(folder / path, manifest["output"]["name"], 1)
-        result = predict(run, golden["inputs"], entry.get("quantization") or {})
+        row["runtime"], fed, run = OPENERS[Path(path).suffix](folder / path, names, given, 1)
+        values = [as_input(x, one) for x, one in zip(golden_tensors(golden, "inputs", names), inputs)]
+        results = predict(run, dict(zip(fed, values)), outputs, entry.get("batch") or 1)
     except runtime_errors() as error:
         return {**row, "problem": f"the runtime refuses it: {' '.join(str(error).split())}"}
-    return {**row, **judged(result, golden, path, limits)}
+    return {**row, **all_judged(results, golden, path, limits, given)}
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
@@ -200,21 +131,41 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return tuple(own)
 
 
-def predict(run: Callable[[Any], Any], inputs: Any, quantization: dict[str, Any]) -> Any:
-    """Run one sample at a time (TFLite files have a fixed batch of 1); results as float, dequantized."""
-    feed = as_input(inputs, quantization.get("input") or {})
-    result = np.concatenate([np.array(run(feed[i : i + 1])) for i in range(len(feed))])
-    output = quantization.get("output") or {}
+def predict(run: Run, feed: dict[str, Any], outputs: list[dict[str, Any]], batch: int) -> list[Any]:
+    """Run one batch at a time (that of TFLite files is fixed, at 1 if nothing else is said); real results."""
+    rows = len(next(iter(feed.values())))
+    feed = {name: whole_batches(x, batch) for name, x in feed.items()}
+    parts = [
+        [np.array(result) for result in run({name: x[i : i + batch] for name, x in feed.items()})]
+        for i in range(0, rows, batch)
+    ]
+    return [real(np.concatenate(results)[:rows], output) for results, output in zip(zip(*parts), outputs)]
+
+
+def real(result: Any, output: dict[str, Any]) -> Any:
+    """Turn what a file gives into real values."""
     if "scale" not in output:
         return result
     return (result.astype(np.float64) - output["zero_point"]) * output["scale"]
 
 
-def judged(result: Any, golden: dict[str, Any], path: str, limits: dict[str, Any]) -> dict[str, Any]:
+def all_judged(
+    results: list[Any], golden: dict[str, Any], path: str, limits: dict[str, Any], names: list[str]
+) -> dict[str, Any]:
+    """Judge every output; the figures are of the first that fails, or of the first, the problems of all."""
+    references = golden_tensors(golden, "outputs" if limits["reference"] == "outputs" else "expected/" + path, names)
+    each = [limits, *(limits["outputs"][name] for name in names[1:])]
+    rows = [{**judged(*one), "limit": one[2]["max_abs_limit"]} for one in zip(results, references, each)]
+    problems = [f"output '{name}': {row['problem']}" for name, row in zip(names, rows) if row["problem"]]
+    shown = next((row for row in rows if row["problem"]), rows[0])
+    return shown if len(rows) == 1 else {**shown, "problem": "; ".join(problems) or None}
+
+
+def judged(result: Any, reference: Any, limits: dict[str, Any]) -> dict[str, Any]:
     """Compare shapes, then values, then decisions; every broken limit is told."""
-    reference = golden["outputs" if limits["reference"] == "outputs" else "expected/" + path]
     if result.shape != reference.shape:
-        return {"problem": f"shape {list(result.shape)}, due is {list(reference.shape)}"}
+        return {"passed": False, "problem": f"shape {list(result.shape)}, due is {list(reference.shape)}"}
+    result, reference = (values.reshape(len(values), -1) for values in (result, reference))
     limit, least = limits["max_abs_limit"], limits.get("top1_agreement_min")
     max_abs = float(np.max(np.abs(result.astype(np.float64) - reference)))
     agreement = top1_agreement(result, reference, limits.get("tie_margin", 2 * limit))
@@ -229,6 +180,8 @@ def judged(result: Any, golden: dict[str, Any], path: str, limits: dict[str, Any
 
 def top1_agreement(result: Any, reference: Any, tie: float) -> float:
     """Return the share of equal decisions among samples whose reference margin is above ``tie``."""
+    if reference.shape[1] < 2:
+        return 1.0
     clear = np.ptp(np.sort(reference, axis=1)[:, -2:], axis=1) > tie
     same = result.argmax(axis=1) == reference.argmax(axis=1)
     return float(same[clear].mean()) if clear.any() else 1.0

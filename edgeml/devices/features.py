@@ -32,12 +32,13 @@ Features = dict[str, float]
 Counts = defaultdict[str, float]
 BLOCKS = (1, 4, 8, 16, 32)  # channels: from none to two vectors of AVX-512
 DEPTHS = {"litert": (1, 4, 8)}  # runtime → input channels of one step; 1 for the others
-VERSION = 2  # goes up when features change their meaning: profiles of this machine are then measured again
+VERSION = 3  # goes up when features change their meaning: profiles of this machine are then measured again
 KINDS = ("input", "conv", "depthwise", "dense", "affine", "add", "max_pool", "global_pool", "softmax")
 CONVOLUTIONS = ("conv", "depthwise")
 FEW = {"litert": 4}  # channels: of an image, that is
 ONE_KERNEL = ("litert",)  # the same code for all windows larger than 1 x 1: ``convk``
 HALVED = (("litert", "float32"),)  # kernels of half the block for as few channels, which read any number of them
+DEPTHWISE_BLOCK = 16  # of those kernels, at most; matrix products take 32 channels at once on AVX-512
 ALIGNMENT = 4  # onnxruntime's blocked operators take channels in fours
 MACS, WEIGHTS, ELEMENTS, LOOPS, TAPS = 1e6, 1e4, 1e5, 1e3, 1e4
 WHOLE = 1e6  # elements that a whole graph writes
@@ -98,7 +99,7 @@ def _whole(operators: Sequence[Operator]) -> Features:
 
 def _tile(operator: Operator, block: int, depth: int, *, is_halved: bool) -> tuple[int, int]:
     if operator.kind == "depthwise":
-        return block, 1
+        return min(block, DEPTHWISE_BLOCK) if is_halved else block, 1
     half, channels = block // 2, operator.output_shape[-1]
     if not (is_halved and half):
         return block, depth

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.bundled.opening import whole_batches
 from edgeml.errors import DataError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -67,16 +68,25 @@ class Loaded(Protocol):
         """Run all rows, in batches that the model takes; real values in and out."""
 
     def single(self, inputs: Arrays) -> Callable[[], None]:
-        """Prepare one inference on the first row and return the call that runs nothing but it."""
+        """Prepare one inference on the first batch (one row where it is free), return the call that runs just it."""
 
 
 def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arrays]) -> dict[str, NDArray[np.float32]]:
-    """Quantize ``inputs``, call ``run`` batch by batch, and return real outputs by name."""
+    """Quantize ``inputs``, call ``run`` batch by batch, and return real outputs by name.
+
+    Where the batch is fixed the last row fills up the last one.
+    """
     rows = len(next(iter(inputs.values())))
     step = signature.batch or max(rows, 1)
-    fed = {tensor.name: tensor.quantized(inputs[tensor.name]) for tensor in signature.inputs}
+    fed = {tensor.name: whole_batches(tensor.quantized(inputs[tensor.name]), step) for tensor in signature.inputs}
     parts = [run({name: values[i : i + step] for name, values in fed.items()}) for i in range(0, rows, step)]
-    return {t.name: t.real(np.concatenate([part[t.name] for part in parts])) for t in signature.outputs}
+    return {t.name: t.real(np.concatenate([part[t.name] for part in parts])[:rows]) for t in signature.outputs}
+
+
+def first_batch(signature: Signature, inputs: Arrays) -> Arrays:
+    """Return what one inference is fed: the first row, or as many as the batch has where that is fixed."""
+    size = signature.batch or 1
+    return {t.name: whole_batches(t.quantized(inputs[t.name][:size]), size) for t in signature.inputs}
 
 
 def open_model(path: Path, threads: int = 1) -> Loaded:

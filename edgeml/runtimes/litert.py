@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.errors import DataError
-from edgeml.runtimes import Arrays, Signature, Tensor, in_batches
+from edgeml.runtimes import Arrays, Signature, Tensor, first_batch, in_batches
 
 SUFFIX = ".tflite"
 FILE_IDENTIFIER = b"TFL3"  # bytes 4..8 of the flatbuffer; LiteRT may crash natively on other bytes
@@ -83,7 +83,7 @@ class Interpreter:
             self.interpreter.set_tensor(self._index[tensor.name], batch[tensor.name])
 
     def single(self, inputs: Arrays) -> Callable[[], None]:
-        """Prepare one inference on the first row."""
-        self._feed({t.name: t.quantized(inputs[t.name][:1]) for t in self.signature.inputs})
+        """Prepare one inference on the first batch."""
+        self._feed(first_batch(self.signature, inputs))
         invoke: Callable[[], None] = self.interpreter.invoke
         return invoke

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.errors import DataError
-from edgeml.runtimes import Arrays, Signature, Tensor, in_batches
+from edgeml.runtimes import Arrays, Signature, Tensor, first_batch, in_batches
 
 SUFFIX = ".onnx"
 QUANTIZATION_KEY = "edgeml.quantization"  # metadata: {"tensor name": [scale, zero point]} of quantized inputs, outputs
@@ -73,8 +73,8 @@ class Session:
         return dict(zip(self._names, self.session.run(self._names, dict(batch)), strict=True))
 
     def single(self, inputs: Arrays) -> Callable[[], None]:
-        """Prepare one inference on the first row."""
-        fed = {t.name: np.ascontiguousarray(t.quantized(inputs[t.name][:1])) for t in self.signature.inputs}
+        """Prepare one inference on the first batch."""
+        fed = {name: np.ascontiguousarray(values) for name, values in first_batch(self.signature, inputs).items()}
         names, run = self._names, self.session.run
 
         def call() -> None:

@@ -5,9 +5,10 @@ A target is a module with
     RUNTIME, SUFFIX     who opens the file, and its ending
     PRECISIONS          number formats that it can write
     NEEDS               {precision: ((target, precision), ...)}: files of other targets that it starts from
-    export(model, precision, path, sources, calibration) -> Quantization | None
+    export(model, precision, path, sources, calibration, batch) -> Quantization | None
 
-``sources`` maps each need to its file; ``calibration`` maps input names to training samples (int8 only).
+``sources`` maps each need to its file; ``calibration`` maps input names to training samples (int8 only); ``batch`` is a
+fixed batch size, None for the target's own: 1 or any.
 """
 
 from __future__ import annotations

@@ -96,13 +96,18 @@ def weights_to_uint8(graph: Graph) -> None:
         node.input[2] = graph.fresh("zero_point", (zero + 128).astype(np.uint8))
 
 
+MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
+
+
 def dequantize_outputs(graph: Graph) -> None:
     """Let the graph return real numbers: its last quantization stays, so the integers stay those of the source."""
     for output in graph.outputs:
-        last = graph.producer(output.name)
-        if last.op_type == "QuantizeLinear":
+        last = source = graph.producer(output.name)
+        while source is not None and source.op_type in MOVING:
+            source = graph.producer(source.input[0])
+        if source is not None and source.op_type == "QuantizeLinear":
             inner = f"{output.name}/quantized"
             last.output[0] = inner
-            scale, zero_point = last.input[1], last.input[2]
+            scale, zero_point = source.input[1], source.input[2]
             graph.nodes.append(helper.make_node("DequantizeLinear", [inner, scale, zero_point], [output.name]))
             output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT

@@ -1,9 +1,9 @@
 """ONNX files: float32 from the Keras graph, int8 from the int8 TFLite file, so that both hold the same integers.
 
-float32: tf2onnx ``from_function``, dynamic batch, then cleaned. int8: tf2onnx ``from_tflite`` on the target ``tflite``,
-clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3 times slower on int8 ones),
-weights too (exact on every CPU); raw values enter as uint8, real numbers leave. Input scale and zero point stand in the
-file's metadata.
+float32: tf2onnx ``from_function``, dynamic batch unless one is asked for, then cleaned. int8: tf2onnx ``from_tflite``
+on the target ``tflite``, clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3
+times slower on int8 ones), weights too (exact on every CPU); raw values enter as uint8, real numbers leave. Input scale
+and zero point stand in the file's metadata.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def export(
     path: Path,
     sources: Mapping[tuple[str, str], Path],
     calibration: Arrays | None,
+    batch: int | None = None,
 ) -> Quantization | None:
     """Write one file, checked by ``onnx.checker``.
 
@@ -43,7 +44,7 @@ def export(
     from edgeml.targets import _onnx_integers as integers
     from edgeml.targets._onnx_transposes import move_transposes_down
 
-    converted = _from_tflite(sources["tflite", "int8"]) if precision == "int8" else _from_keras(model)
+    converted = _from_tflite(sources["tflite", "int8"]) if precision == "int8" else _from_keras(model, batch)
     graph = surgery.Graph(converted)
     metadata: dict[str, str] = {}
     if precision == "int8":
@@ -74,10 +75,10 @@ def export(
     return Quantization("from the int8 TFLite file", "minimum and maximum") if precision == "int8" else None
 
 
-def _from_keras(model: Any) -> Any:
+def _from_keras(model: Any, batch: int | None) -> Any:
     import tf2onnx
 
-    function = traced(model, batch=None)
+    function = traced(model, batch)
     try:
         converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:

@@ -1,4 +1,4 @@
-"""TFLite files: float32 and full-integer int8, built-in operators only, static batch 1.
+"""TFLite files: float32 and full-integer int8, built-in operators only, static batch (1 unless another is asked for).
 
 int8 is post-training quantization: per-channel symmetric weights, per-tensor activations whose ranges are the minimum
 and maximum seen on calibration samples (Jacob et al. 2017, arXiv 1712.05877; the TFLite quantization specification).
@@ -8,10 +8,11 @@ The input and output are int8, so that raw pixels go in through the input's scal
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeml.bundled.opening import whole_batches
 from edgeml.errors import TargetError
 from edgeml.runtimes import Arrays
 from edgeml.targets import Quantization
@@ -29,6 +30,7 @@ def export(
     path: Path,
     sources: Mapping[tuple[str, str], Path],
     calibration: Arrays | None,
+    batch: int | None = None,
 ) -> Quantization | None:
     """Write one file.
 
@@ -39,12 +41,12 @@ def export(
     from tensorflow.lite.python.convert import ConverterError
 
     # The second argument (the Keras model) must be left out: with it, TF 2.21 writes a file without its weights.
-    function = traced(model, batch=1).get_concrete_function()
+    function = traced(model, batch=batch or 1).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: _rows(calibration or {}, [t.name for t in model.inputs])
+        converter.representative_dataset = lambda: _batches(calibration or {}, model.inputs, batch or 1)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
@@ -63,9 +65,11 @@ def _without_warnings(convert: Callable[[], bytes]) -> bytes:
         return convert()
 
 
-def _rows(calibration: Arrays, names: list[str]) -> Iterator[list[Any]]:
-    for row in range(len(calibration[names[0]])):
-        yield [calibration[name][row : row + 1].astype("float32") for name in names]
+def _batches(calibration: Arrays, inputs: Sequence[Any], batch: int) -> Iterator[list[Any]]:
+    dtypes = [getattr(tensor.dtype, "name", tensor.dtype) for tensor in inputs]  # Keras' are names
+    fed = [whole_batches(calibration[t.name], batch).astype(d) for t, d in zip(inputs, dtypes, strict=True)]
+    for row in range(0, len(fed[0]), batch):
+        yield [values[row : row + batch] for values in fed]
 
 
 def _first_line(error: BaseException) -> str:

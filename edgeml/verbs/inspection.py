@@ -28,7 +28,7 @@ def inspect(path: Path, custom_objects: Sequence[str] = ()) -> tuple[str, Docume
     """Count a model file.
 
     Raises:
-        DataError: no model file, or a damaged one. TargetError: a layer whose cost is not known.
+        DataError: no model file, or a damaged one.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file.")
@@ -46,7 +46,7 @@ def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]
 
     model = foreign.load(path, custom_objects)
     with as_if_trained(model):
-        before, graph = model.count_params(), fold(model)
+        before, graph = model.count_params(), fold(model, strict=False)
     kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
     arena = graph.cost.arena_bytes["int8"]
     document = {
@@ -60,6 +60,7 @@ def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]
         f"files  about {', '.join(files)} (bytes)",
         f"folded {len(graph.folding.folded)}, kept {len(kept)}",
         *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
+        *_unknown(graph.operators),
     ]
     return "\n".join(text), document
 
@@ -85,9 +86,13 @@ def _of_file(path: Path) -> tuple[str, Document]:
         f"arena  {NO_ARENA}" if arena is None else f"arena  about {arena:,} bytes in TensorFlow Lite Micro",
         f"file  {size:,} bytes",
         *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
-        *(f"  not counted {o.name}: '{o.kind}' is not known" for o in not_counted(operators)),
+        *_unknown(operators),
     ]
     return "\n".join(text), document
+
+
+def _unknown(operators: Sequence[Operator]) -> list[str]:
+    return [f"  not counted {o.name}: '{o.kind}' is not known" for o in not_counted(operators)]
 
 
 def _document(cost: Cost, operators: Sequence[Operator]) -> Document:

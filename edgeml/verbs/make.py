@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edgeml import recipe_file, run_folder
 from edgeml.errors import DataError, UsageError
 from edgeml.memory import keep_freed_memory
@@ -193,12 +195,14 @@ def export_model(
     precision: str | None,
     out: Path | None,
     files: Mapping[str, Path | None],
+    batch: int | None,
+    frame: Mapping[str, str | None],
     custom_objects: Sequence[str],
     on_event: OnEvent,
     log: Log,
 ) -> tuple[str, Document]:
-    """Export a Keras model file."""
-    from edgeml import bundle, exporting, foreign
+    """Export a Keras model file; ``frame``: layout, scale and offset as YAML, which a sidecar file may say, too."""
+    from edgeml import bundle, exporting, foreign, framing
     from edgeml.model_export import export
     from edgeml.samples import read_labels
 
@@ -207,26 +211,37 @@ def export_model(
     bundle.check_place(place)
     targets, precisions = _words(to, ("tflite", "onnx")), _words(precision, ("float32",))
     exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None)
+    about = framing.read(source, frame)
+    labels = about.labels if files["labels"] is None else read_labels(files["labels"])
     model = foreign.load(source, custom_objects)
-    samples, calibration = (_samples(files[key], model) for key in ("samples", "calibration"))
+    samples, calibration = (_samples(files[key], model, about.layout) for key in ("samples", "calibration"))
     if samples is None:
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
     export(
-        model, place, targets, precisions, samples=samples,
-        calibration=calibration, labels=None if files["labels"] is None else read_labels(files["labels"]),
-        on_event=on_event,
+        model, place, targets, precisions, samples=samples, calibration=calibration, labels=labels, batch=batch,
+        layout=about.layout, scale=about.scale, offset=about.offset, on_event=on_event,
     )  # fmt: skip
     manifest = bundle.read(place)
     kept = [f"kept      {row['layer']}: {row['reason']}" for row in manifest["folding"]["kept"]]
     folded = f"folded    {len(manifest['folding']['folded'])} normalisation layers"
-    text = "\n".join([folded, *kept, "", _summary(manifest, place, None)])
+    left_out = [f"no count  {name}: its MACs are in no figure" for name in manifest["cost"]["not_counted"]]
+    text = "\n".join([folded, *kept, *left_out, "", _summary(manifest, place, None)])
     return text, _export_document(str(place), manifest)
 
 
-def _samples(path: Path | None, model: Any) -> Any:
+def _samples(path: Path | None, model: Any, layout: str | None) -> Any:
+    """Read samples as the files will take them: of images from a folder the axes are put in the layout's order."""
+    from edgeml import framing
     from edgeml.samples import read_samples
 
-    return None if path is None else read_samples(path, model.input_shape)
+    if path is None:
+        return None
+    own = framing.layout_of(model)
+    shapes = {tensor.name: framing.in_layout(tensor.shape[1:], own, framing.NHWC) for tensor in model.inputs}
+    found = read_samples(path, shapes)
+    if not path.is_dir():
+        return found
+    return {name: np.transpose(x, (0, *framing.axes(framing.NHWC, layout or own))) for name, x in found.items()}
 
 
 def _words(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
