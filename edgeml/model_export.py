@@ -20,7 +20,7 @@ from edgeml.records import Event, to_json
 from edgeml.runtimes.keras import functional
 from edgeml.timing import Latency
 
-RANDOM_SAMPLES = 256
+RANDOM_SAMPLES = 48  # and 16 extremes: flat, noisy and nearly empty ones
 LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
 Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
 BENCHMARK_ROUNDS = 15
@@ -186,12 +186,13 @@ def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
 
 
 def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
-    """Return random inputs: real numbers from 0 to ``most``, integers 0 and 1."""
+    """Return random inputs, and extremes: real numbers from 0 to ``most``, integers 0 and 1."""
     rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
     for tensor in model.inputs:
         shape = (RANDOM_SAMPLES, *tensor.shape[1:])
-        drawn = rng.uniform(0, most, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
-        found[tensor.name] = drawn.astype(_stated(tensor))
+        high = most if "float" in tensor.dtype else 1.0
+        drawn = rng.uniform(0, high, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
+        found[tensor.name] = bundle.golden_inputs(drawn, (0.0, high)).astype(_stated(tensor))
     return found
 
 

@@ -14,7 +14,7 @@ from edgeml.errors import DataError, IntegrityError
 from edgeml.runtimes import Arrays, Signature, Tensor
 
 SUFFIX = ".keras"
-BATCH = 256
+BATCH = 64  # all activations of a batch are held at once
 
 
 def version() -> str:

@@ -110,7 +110,7 @@ def _runtime(one: Any) -> str:
 def _said(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {inner}" for key, inner in value.items()) or "no limit"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " ".join(map(str, value)) or "all" if isinstance(value, list) else str(value)
 
 
 def _is_here(one: Any) -> bool:
