@@ -47,6 +47,17 @@ def test_a_model_that_is_true_is_found(runtime, precision):
     assert np.quantile(errors, 0.9) < 0.1
 
 
+def test_depthwise_kernels_of_litert_take_at_most_sixteen_channels():
+    """Matrix products of AVX-512 take 32, and half of them for few channels; int8 has one block for all."""
+    wide, narrow = (features(NETWORKS[0], "litert", "float32", block) for block in (32, 16))
+    names = [name for name in wide if name.startswith("dw")]
+    assert names
+    assert [wide[name] for name in names] == [narrow[name] for name in names]
+    assert (
+        features(NETWORKS[0], "litert", "int8", 32)["dw3:mac"] > features(NETWORKS[0], "litert", "int8", 8)["dw3:mac"]
+    )
+
+
 def test_a_profile_comes_back_as_it_was(tmp_path):
     found = fit(NETWORKS[:20], planted("litert", "int8")[:20], "litert", "int8")
     made = profile.of_fit(
