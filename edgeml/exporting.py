@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeml import arena, parity, plugins, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.parity import Parity
@@ -161,8 +163,22 @@ def prove(
         rows.append(row(reference, loaded, artifact.path.name, "file = folded", artifact.precision))
     failed = [f"{r.file} ({r.what}): {'; '.join(r.failures)}" for r in rows if not r.passed]
     if failed:
-        raise ParityError(f"parity on {name}: {' | '.join(failed)}. Nothing was written to the output folder.")
+        own = _own_rounding(reference, samples)
+        hint = (
+            f" One rounding of the inputs changes the model's own outputs by {own:.0e} of their range: on these inputs"
+            " float32 does not carry it; give --samples as it was trained on."
+            if own > gates.float32_max_range_error else ""
+        )  # fmt: skip
+        raise ParityError(f"parity on {name}: {' | '.join(failed)}. Nothing was written to the output folder.{hint}")
     return rows
+
+
+def _own_rounding(reference: Loaded, samples: Arrays) -> float:
+    """Return how far outputs move, as a share of their range, when every input moves by its last bit."""
+    moved = {name: np.nextafter(x, np.inf) if x.dtype.kind == "f" else x for name, x in samples.items()}
+    before, after = reference.predict(samples), reference.predict(moved)
+    spans = {name: float(np.ptp(values)) or 1.0 for name, values in before.items()}
+    return max(float(np.abs(after[name] - before[name]).max()) / span for name, span in spans.items())
 
 
 def signature_json(artifact: Artifact) -> dict[str, Any]:

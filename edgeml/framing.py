@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgeml import recipe_file
 from edgeml.errors import UsageError
 from edgeml.recipe import rule
+from edgeml.runtimes.keras import output_names
 
 NHWC, NCHW = "nhwc", "nchw"
 LAYOUTS = (NHWC, NCHW)
@@ -83,7 +84,7 @@ def framed(model: Any, scale: Numbers | None, offset: Numbers | None, layout: st
     results = keras.tree.flatten(model(keras.tree.pack_sequence_as(model.input, fed)))
     outputs = [
         (keras.layers.Permute(axes(own, wanted), name=name) if is_turned else keras.layers.Identity(name=name))(result)
-        for name, result, is_turned in zip(model.output_names, results, turned[len(inputs) :], strict=True)
+        for name, result, is_turned in zip(output_names(model), results, turned[len(inputs) :], strict=True)
     ]
     return keras.Model(inputs, outputs, name=model.name)
 
@@ -113,8 +114,15 @@ def in_layout(shape: Sequence[int], before: str, after: str) -> tuple[int, ...]:
 
 
 def numbers(given: Numbers | None, default: float) -> NDArray[np.float64]:
-    """Return one number, or one per channel, as an array (1,) or (C,)."""
-    return np.atleast_1d(np.asarray(default if given is None else given).astype(np.float64))
+    """Return one number, or one per channel, as an array (1,) or (C,).
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        return np.atleast_1d(np.asarray(default if given is None else given).astype(np.float64))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"scale: got {given!r}; a number, or one per channel, is allowed.") from error
 
 
 def _scaled(model: Any, fed: Sequence[Any], scale: Numbers | None, offset: Numbers | None) -> Any:
@@ -128,7 +136,7 @@ def _scaled(model: Any, fed: Sequence[Any], scale: Numbers | None, offset: Numbe
     is_first = len(fed[0].shape) == IMAGE_RANK and layout_of(model) == NCHW
     channels, shape = (fed[0].shape[1], (-1, 1, 1)) if is_first else (fed[0].shape[-1], (-1,))
     factors = [numbers(scale, 1.0), numbers(offset, 0.0)]
-    for values in factors:
+    for name, values in zip(("scale", "offset"), factors, strict=True):
         if values.ndim != 1 or len(values) not in (1, channels) or not np.all(np.isfinite(values)):
-            raise UsageError(f"scale: got {values.tolist()}; 1 or {channels} finite numbers are allowed.")
+            raise UsageError(f"{name}: got {values.tolist()}; 1 or {channels} finite numbers are allowed.")
     return keras.layers.Rescaling(*(float(v[0]) if len(v) == 1 else v.reshape(shape).tolist() for v in factors))(fed[0])

@@ -17,7 +17,8 @@ from edgeml.operators import Operator, Shape, with_activations_joined
 
 VIEWS = {
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
-    "AlphaDropout", "Flatten", "Reshape", "Identity", "ActivityRegularization", "InputLayer",
+    "AlphaDropout", "Flatten", "Reshape", "Identity", "ActivityRegularization", "InputLayer", "RandomFlip",
+    "RandomRotation", "RandomTranslation", "RandomZoom",
 }  # fmt: skip
 FUSED = {"Activation", "ReLU", "LeakyReLU", "ELU", "PReLU"}
 PLAIN = {

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from edgeml import bundle, ensemble, exporting, framing, manifests, recipe, timing
 from edgeml.assembly import Graph, fold
-from edgeml.errors import DataError, TargetError, UsageError
+from edgeml.errors import DataError, UsageError
+from edgeml.exportable import exportable
 from edgeml.framing import Numbers
 from edgeml.operators import not_counted
 from edgeml.parity import SOFTMAX, Parity, output_kinds
 from edgeml.records import Event, to_json
-from edgeml.runtimes.keras import functional
+from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
 
-RANDOM_SAMPLES = 48  # and 16 extremes: flat, noisy and nearly empty ones
+RANDOM_SAMPLES = 64
 LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
 Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
 BENCHMARK_ROUNDS = 15
@@ -29,8 +30,8 @@ BENCHMARK_ROUNDS = 15
 def export(
     model: Any,
     out: str | Path,
-    to: Sequence[str] = ("tflite", "onnx"),
-    precision: Sequence[str] = ("float32",),
+    to: str | Sequence[str] = ("tflite", "onnx"),
+    precision: str | Sequence[str] = ("float32",),
     *,
     samples: Samples | None = None,
     calibration: Samples | None = None,
@@ -67,17 +68,15 @@ def export(
     """
     place, limits = Path(out), gates or recipe.Verify()
     bundle.check_place(place)
-    if batch is not None and batch < 1:
-        raise UsageError(f"batch: got {batch}; at least 1 is allowed.")
-    own = _exportable(model)
+    to, precision = (_words(words) for words in (to, precision))
+    own = exportable(model, to, precision)
+    batch = _batch(own, batch)
     model = framing.framed(own, scale, offset, layout)
     layout = layout or framing.layout_of(own)
     graph = fold(model, tuple((target, one) for target in to for one in precision), strict=False)
     inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
     fed = None if calibration is None else _fitting(calibration, model, "calibration")
-    named, classes = _classes(model)
-    if labels is not None and len(labels) != classes:
-        raise UsageError(f"labels: got {len(labels)}; output '{named}' has {classes} values. Give one each.")
+    _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
         artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event, batch=batch)
@@ -120,6 +119,8 @@ def export_best(
     Raises:
         UsageError: no trial completed, or several networks without ``blend``.
     """
+    if top_k < 1:
+        raise UsageError(f"export_best: top_k is {top_k}; at least 1 is allowed.")
     if top_k > 1 and blend is None:
         raise UsageError("export_best: top_k > 1 needs blend=(x, y): data that no network was trained on.")
     ranked = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
@@ -134,23 +135,6 @@ def export_best(
     weights = ensemble.fit_weights(probabilities, np.asarray(y))
     graph = ensemble.compile_ensemble(models, [float(w) for w in weights])
     return export(graph, out, samples=samples, calibration=calibration, **options)
-
-
-def _exportable(model: Any) -> Any:
-    """Return the model as a functional one; refuse what no bundle can hold."""
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs:
-        raise UsageError(
-            f"model '{getattr(model, 'name', model)}': {type(model).__name__} has no layer graph; Functional and built"
-            " Sequential models have one. Build it, or write it with the functional API."
-        )
-    for tensor in inputs:
-        if None in tensor.shape[1:]:
-            raise TargetError(
-                f"model '{model.name}': input '{tensor.name}' has shape {tensor.shape}; every size but the batch must"
-                " be fixed. Build it for one size."
-            )
-    return functional(model)
 
 
 def _fitting(values: Any, model: Any, what: str) -> dict[str, NDArray[Any]]:
@@ -176,7 +160,9 @@ def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
     fits = array.ndim == len(wanted) + 1 and all(
         want is None or have == want for want, have in zip(wanted, array.shape[1:], strict=False)
     )
-    if not fits or not len(array):
+    if fits and not len(array):
+        raise DataError(f"{what}: holds no sample; at least one is due.")
+    if not fits:
         raise DataError(f"{what}: shape {array.shape}; (N, {', '.join(map(str, wanted))}) is due.")
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what}: type {array.dtype}; numbers are due.")
@@ -186,20 +172,44 @@ def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
 
 
 def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
-    """Return random inputs, and extremes: real numbers from 0 to ``most``, integers 0 and 1."""
+    """Return random inputs: real numbers from 0 to ``most``, integers 0 and 1."""
     rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
     for tensor in model.inputs:
         shape = (RANDOM_SAMPLES, *tensor.shape[1:])
-        high = most if "float" in tensor.dtype else 1.0
-        drawn = rng.uniform(0, high, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
-        found[tensor.name] = bundle.golden_inputs(drawn, (0.0, high)).astype(_stated(tensor))
+        drawn = rng.uniform(0, most, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
+        found[tensor.name] = drawn.astype(_stated(tensor))
     return found
 
 
 def _classes(model: Any) -> tuple[str, int]:
     """Return the output that labels name the values of, the first softmax or the first, and how many values it has."""
     place = next((place for place, kind in enumerate(output_kinds(model)) if kind == SOFTMAX), 0)
-    return model.output_names[place], int(model.outputs[place].shape[-1])
+    return output_names(model)[place], int((1, *model.outputs[place].shape[1:])[-1])
+
+
+def _check_labels(model: Any, labels: Sequence[str] | None) -> None:
+    name, count = _classes(model)
+    if labels is None:
+        return
+    if not all(isinstance(label, str) for label in labels):
+        raise UsageError(f"labels: got {list(labels)[:3]}; names are due, as text.")
+    if len(labels) != count:
+        raise UsageError(f"labels: got {len(labels)}; output '{name}' has {count} values. Give one each.")
+
+
+def _words(words: str | Sequence[str]) -> tuple[str, ...]:
+    """Return words given one by one, or in one text."""
+    return tuple(word.strip() for word in words.split(",")) if isinstance(words, str) else tuple(words)
+
+
+def _batch(model: Any, batch: int | None) -> int | None:
+    """Return the batch size of the files: what is asked, else the model's own where it is fixed."""
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise UsageError(f"batch: got {batch!r}; a whole number of at least 1 is allowed.")
+    own: int | None = model.inputs[0].shape[0]
+    if own is not None and batch not in (None, own):
+        raise UsageError(f"batch: got {batch}; the model was built for {own}. Leave it out, or build it for any.")
+    return own if batch is None else batch
 
 
 def _stated(tensor: Any) -> str:
@@ -217,19 +227,20 @@ def _manifest(
 ) -> dict[str, Any]:
     model = graph.folding.model
     named, count = _classes(model)
-    classes = list(labels) if labels is not None else [f"class {i}" for i in range(count)]
+    is_classifier = labels is not None or SOFTMAX in output_kinds(model)
+    classes = list(labels or [f"class {i}" for i in range(count)]) if is_classifier else []
 
     def tensor(name: str, shape: Sequence[int]) -> dict[str, Any]:
         return {"name": name, "shape": list(shape), "layout": LAYOUTS.get(len(shape), layout)}
 
     return {
         "schema_version": 1, "name": name, **bundle.provenance(),
-        "task": {"kind": "classification", "labels": classes, "output": named},
+        "task": {"kind": "classification" if is_classifier else "other", "labels": classes, "output": named},
         **manifests.signature_json(
             [{**tensor(t.name, t.shape[1:]), "dtype": _stated(t), "meaning": "raw values, as the model takes them",
               "range": [inputs[t.name].min().item(), inputs[t.name].max().item()]} for t in model.inputs],
             [{**tensor(name, t.shape[1:]), "dtype": _stated(t), "meaning": "as in Keras"}
-             for name, t in zip(model.output_names, model.outputs, strict=True)],
+             for name, t in zip(output_names(model), model.outputs, strict=True)],
         ),
         "files": [], "members": [],
         "cost": {**to_json(graph.cost), "not_counted": [operator.name for operator in not_counted(graph.operators)]},
@@ -240,11 +251,15 @@ def _manifest(
 
 
 def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, Any]:
-    note = "Parity was measured on random inputs: give real samples for figures that mean something."
+    notes = (
+        ["Parity was measured on random inputs: give real samples for figures that mean something."] if random else []
+    )
+    notes += [f"Not counted: what layer '{o.name}' ({o.kind}) computes is in no figure of multiply-accumulates."
+              for o in not_counted(graph.operators)]  # fmt: skip
     return {
-        "schema_version": 1, "manifest": manifest, "recipe": {}, "command": "edgeml export", "trials": [],
+        "schema_version": 1, "manifest": manifest, "trials": [],
         "refused": {}, "finalists": [], "ensemble": {}, "baselines": [], "splits": [],
-        "data_notes": [note] if random else [], "confusion": {}, "worst": [],
+        "data_notes": notes, "confusion": {}, "worst": [],
         "layers": [
             {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
             for o in graph.operators

@@ -181,7 +181,7 @@ def test_a_model_with_channels_first_is_turned_the_other_way():
         ({"layout": "chw"}, "layout: got 'chw'; nhwc or nchw is allowed"),
         ({"scale": [1, 2]}, r"scale: got \[1.0, 2.0\]; 1 or 3 finite numbers are allowed"),
         ({"scale": np.inf}, "finite numbers are allowed"),
-        ({"batch": 0}, "batch: got 0; at least 1 is allowed"),
+        ({"batch": 0}, "batch: got 0; a whole number of at least 1"),
     ],
 )
 def test_frames_that_do_not_fit(options, message, tmp_path):

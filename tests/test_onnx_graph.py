@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeml.targets import _onnx_graph as surgery
 from edgeml.targets import _onnx_integers as integers
+from edgeml.targets._onnx_canonical import canonical
 from edgeml.targets._onnx_transposes import move_transposes_down
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -53,7 +54,7 @@ def operated(network, *passes, x=None, exact=True):
     before = run(network, x)
     graph = surgery.Graph(network)
     surgery.run_passes(graph, passes or ALL)
-    made = surgery.canonical(graph, {})
+    made = canonical(graph, {})
     onnx.checker.check_model(made, full_check=True)
     for one, two in zip(before, run(made, x), strict=True):
         assert one.shape == two.shape
@@ -290,10 +291,10 @@ def test_uint8_shifts_every_activation_and_no_weight():
     before = run(network, X)[0]
     shifted, graph = surgery.Graph(copy.deepcopy(network)), surgery.Graph(network)
     integers.activations_to_uint8(shifted)
-    np.testing.assert_array_equal(run(surgery.canonical(shifted, {}), X)[0].astype(int) - 128, before)
+    np.testing.assert_array_equal(run(canonical(shifted, {}), X)[0].astype(int) - 128, before)
     integers.activations_to_uint8(graph)
     integers.dequantize_outputs(graph)
-    real = surgery.canonical(graph, {})
+    real = canonical(graph, {})
     onnx.checker.check_model(real, full_check=True)
     np.testing.assert_array_equal(run(real, X)[0], (before.astype("f") - 3) * np.float32(0.1))
     assert real.graph.output[0].name == "y"
@@ -319,7 +320,7 @@ def test_sums_of_weights_that_an_int16_cannot_hold_are_exact_on_every_cpu():
     x = np.tile(np.float32([255, 255, 200, 100]), (3, 4))
     graph = surgery.Graph(model(nodes, constants, shape=("n", 16), out_rank=2))
     integers.weights_to_uint8(graph)
-    made = surgery.canonical(graph, {})
+    made = canonical(graph, {})
     made.graph.output[0].type.tensor_type.elem_type = TensorProto.UINT8
     onnx.checker.check_model(made, full_check=True)
     kernels = [numpy_helper.to_array(one) for one in made.graph.initializer if len(one.dims) == 2]
@@ -418,7 +419,7 @@ def test_bytes_depend_on_the_graph_alone():
             one.name = f"{names[0]}{i}"
             if noise:
                 one.doc_string = "noise"
-        return surgery.canonical(surgery.Graph(network), {"b": "2", "a": "1"}).SerializeToString(deterministic=True)
+        return canonical(surgery.Graph(network), {"b": "2", "a": "1"}).SerializeToString(deterministic=True)
 
     first = build("abcw", (0, 1, 2, 3), False)
     assert build("pqrs", (0, 2, 1, 3), True) == first
@@ -426,7 +427,7 @@ def test_bytes_depend_on_the_graph_alone():
 
 def test_equal_constants_are_stored_once_and_dead_nodes_go():
     nodes = [node("Add", "x c1", "a"), node("Add", "a c2", "y"), node("Neg", "a", "dead")]
-    made = surgery.canonical(surgery.Graph(model(nodes, {"c1": [1.5], "c2": [1.5]})), {})
+    made = canonical(surgery.Graph(model(nodes, {"c1": [1.5], "c2": [1.5]})), {})
     assert [tensor.name for tensor in made.graph.initializer] == ["constant_0"]
     assert [n.op_type for n in made.graph.node] == ["Add", "Add"]
 
@@ -435,7 +436,7 @@ def test_outputs_take_the_names_they_are_given():
     nodes = [node("Relu", "x", "a"), node("Neg", "a", "b")]
     graph = surgery.Graph(model(nodes, {}, outputs="a b"))
     surgery.name_outputs(graph, ["one", "two"], [(None, 4)] * 2)
-    made = surgery.canonical(graph, {})
+    made = canonical(graph, {})
     assert [o.name for o in made.graph.output] == ["one", "two"]
     np.testing.assert_array_equal(run(made, X)[1], -run(made, X)[0])
 
@@ -444,7 +445,7 @@ def test_outputs_may_swap_names():
     nodes = [node("Relu", "x", "a"), node("Neg", "a", "b")]
     graph = surgery.Graph(model(nodes, {}, outputs="a b"))
     surgery.name_outputs(graph, ["b", "a"], [(None, 4)] * 2)
-    made = surgery.canonical(graph, {})
+    made = canonical(graph, {})
     assert [o.name for o in made.graph.output] == ["b", "a"]
     np.testing.assert_array_equal(run(made, X)[0], np.maximum(X, 0))
 

@@ -757,7 +757,7 @@ def test_the_card_has_front_matter_that_hubs_read(report):
     assert f"| `model_int8.tflite` | 18{THIN}264 | 8{THIN}123 |" in body
     assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in body
     assert "8 × 8 × 1 NHWC, raw pixel values, 0 to 16" in body
-    assert 'session.run(None, {"image": x})' in body
+    assert 'session.run(["probabilities"], {"image": x})' in body
     assert "python verify.py" in body
 
 

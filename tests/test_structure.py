@@ -58,7 +58,6 @@ LAYERS = (
     ),
     ("recipe_rules", "recipe_checks", "augmentation", "foreign"),
     ("recipe_file", "quick_recipe", "foreign_child"),
-    ("framing",),
     (
         "run_folder",
         "data",
@@ -69,7 +68,7 @@ LAYERS = (
         "tflite_operators",
         "onnx_operators",
     ),
-    ("splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
+    ("exportable", "framing", "splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
     ("exporting",),
     ("calibration_draw",),
     ("calibration",),

@@ -31,12 +31,15 @@ CARRIERS: tuple[tuple[tuple[type, ...], tuple[tuple[str, Form], ...]], ...] = (
     ((kl.SeparableConv1D, kl.SeparableConv2D), (("depthwise_kernel", DEPTHWISE), ("pointwise_kernel", DENSE))),
 )
 
+RANDOM = (kl.RandomFlip, kl.RandomRotation, kl.RandomTranslation, kl.RandomZoom)  # training=True is their default
+
 KINDS: dict[str, tuple[type, ...]] = {
     "carrier": tuple(c for classes, _ in CARRIERS for c in classes),
     "affine": AFFINE,
     "same": (
         *(kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D, kl.AlphaDropout),
         *(kl.GaussianDropout, kl.GaussianNoise, kl.Identity, kl.ActivityRegularization),
+        *RANDOM,
     ),
     "activation": (kl.Activation,),
     "reshape": (kl.Reshape, kl.Flatten),

@@ -136,7 +136,8 @@ def _through(node: Node, kind: str | None, a: Affine, forward: bool) -> Affine:
     name = f"'{node.layer.name}' ({type(node.layer).__name__})"
     if kind not in _WAYS:
         raise Refusal(f"no map passes through {name}")
-    if len(node.inputs) != 1 or len(node.outputs) != 1 or node.training:
+    trains = node.training and not layers.as_class(node.layer, layers.RANDOM)
+    if len(node.inputs) != 1 or len(node.outputs) != 1 or trains:
         raise Refusal(f"{name} has a mask, several inputs or is called with training=True")
     if node.inputs[0].dtype != node.outputs[0].dtype or node.layer.compute_dtype != node.inputs[0].dtype:
         raise Refusal(f"{name} turns {node.inputs[0].dtype} into {node.layer.compute_dtype}")

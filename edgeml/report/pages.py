@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -12,6 +11,9 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from edgeml.report import formats, plots, views
+from edgeml.report.snippets import snippets
+
+IMAGE_SIZES = 3  # height, width, channels
 
 
 def html_page(report: Mapping[str, Any]) -> str:
@@ -80,68 +82,9 @@ def front_matter(view: views.Row) -> views.Row:
     ]
     tags = ["edgeml", "edge", "keras", *dict.fromkeys(file["target"] for file in view["files"] if "target" in file)]
     kind = manifest.get("task", {}).get("kind")
-    front: views.Row = {"library_name": "edgeml", "tags": [*tags, *([f"image-{kind}"] if kind else [])]}
+    is_of_images = len(manifest.get("input", {}).get("shape", "")) == IMAGE_SIZES
+    tags += [f"image-{kind}"] if kind == "classification" and is_of_images else []
+    front: views.Row = {"library_name": "edgeml", "tags": tags}
     if results:
         front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": results}]}
     return front
-
-
-def snippets(manifest: views.Row, files: list[views.Row]) -> list[views.Row]:
-    """Return a few lines of Python per target that run its first file."""
-    written = {"onnx": onnx_lines, "tflite": tflite_lines}
-    found: dict[str, views.Row] = {}
-    for file in files:
-        target = file.get("target")
-        if target in written and target not in found and "shape" in manifest.get("input", {}):
-            lines = written[target](manifest["input"], file)
-            found[target] = {"title": file["path"], "code": Markup("\n".join(lines))}  # noqa: S704  (all names as literals)
-    return list(found.values())
-
-
-def onnx_lines(source: views.Row, file: views.Row) -> list[str]:
-    """Run an ONNX file; names are written as literals, so none can end the code block."""
-    return [
-        "import numpy as np, onnxruntime",
-        f"session = onnxruntime.InferenceSession({json.dumps(file['path'])})",
-        *input_lines(source, file),
-        f"probabilities = session.run(None, {{{json.dumps(source.get('name', 'image'))}: x}})[0]",
-        *output_lines(file),
-        "print(probabilities[0].argmax())",
-    ]
-
-
-def tflite_lines(source: views.Row, file: views.Row) -> list[str]:
-    """Run a TFLite file."""
-    return [
-        "import numpy as np",
-        "from ai_edge_litert.interpreter import Interpreter",
-        f"model = Interpreter({json.dumps(file['path'])}); model.allocate_tensors()",
-        *input_lines(source, file),
-        'model.set_tensor(model.get_input_details()[0]["index"], x); model.invoke()',
-        'probabilities = model.get_tensor(model.get_output_details()[0]["index"])',
-        *output_lines(file),
-        "print(probabilities[0].argmax())",
-    ]
-
-
-def input_lines(source: views.Row, file: views.Row) -> list[str]:
-    """Make one input of the right shape, range and type."""
-    low, high = source.get("range", (0, 1))
-    size = ", ".join(str(int(one)) for one in source["shape"])
-    meaning = json.dumps(f"{source.get('meaning', 'values')}, {low:g} to {high:g}")[1:-1]
-    lines = [f"x = np.random.uniform({low:g}, {high:g}, (1, {size})).astype(np.float32)  # {meaning}"]
-    taken = file.get("quantization", {}).get("input", {})
-    if "scale" in taken:
-        dtype = "uint8" if taken.get("dtype") == "uint8" else "int8"
-        ends = "0, 255" if dtype == "uint8" else "-128, 127"
-        quantized = f"np.round(x / {taken['scale']!r}) + {taken.get('zero_point', 0)!r}"
-        lines.append(f"x = np.clip({quantized}, {ends}).astype(np.{dtype})")
-    return lines
-
-
-def output_lines(file: views.Row) -> list[str]:
-    """Turn a quantized output into probabilities."""
-    given = file.get("quantization", {}).get("output", {})
-    if "scale" not in given:
-        return []
-    return [f"probabilities = (probabilities.astype(np.float32) - {given.get('zero_point', 0)!r}) * {given['scale']!r}"]

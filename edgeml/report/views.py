@@ -46,6 +46,8 @@ def page(report: Mapping[str, Any]) -> Row:
     return {
         **data,
         "title": manifest.get("name", "model"),
+        "inputs": tensors(manifest, "input"),
+        "outputs": tensors(manifest, "output"),
         "files": files,
         "accuracies": accuracies(files),
         "smallest": min((one for one in files if "bytes" in one), key=lambda one: one["bytes"], default={}),
@@ -73,6 +75,11 @@ def page(report: Mapping[str, Any]) -> Row:
         "balance": balance(manifest, data.get("splits", [])),
         "totals": {key: total(data.get("layers", []), key) for key in ("params", "macs")},
     }
+
+
+def tensors(manifest: Row, side: str) -> list[Row]:
+    """Return all inputs or all outputs (``side``: input, output); bundles of one each have no lists."""
+    return manifest.get(f"{side}s") or [manifest.get(side, {})]
 
 
 def objective_of(report: Row) -> str:

@@ -62,13 +62,25 @@ def functional(model: Any) -> Any:
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
+def output_names(model: Any) -> list[str]:
+    """Return what a model calls its outputs: the keys of the dict that it returns, else its output layers' names."""
+    returned = getattr(model, "_outputs_struct", None)
+    if type(returned) is dict and len(returned) == len(model.outputs):
+        return sorted(map(str, returned))  # as Keras flattens it
+    found: list[str] = []
+    for name in model.output_names:  # of a layer that is called twice it is the same
+        again = sum(other == name or other.startswith(f"{name}_") for other in found) if name in found else 0
+        found.append(f"{name}_{again}" if again else name)
+    return found
+
+
 class Reference:
     """A Keras model behind the ``Loaded`` protocol."""
 
     def __init__(self, model: Any) -> None:
         self._model = model = functional(model)
         self.runtime = version()
-        names = list(model.output_names)
+        names = output_names(model)
         self.signature = Signature(
             tuple(Tensor(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs),
             tuple(Tensor(n, tuple(t.shape), str(t.dtype)) for n, t in zip(names, model.outputs, strict=True)),

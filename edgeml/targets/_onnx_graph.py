@@ -1,10 +1,8 @@
-"""ONNX graph surgery: an editable graph, passes that leave its function unchanged, and canonical bytes.
+"""ONNX graph surgery: an editable graph, and passes that leave its function unchanged.
 
-    x ─ Add 0 ─ Mul 1 ─ Identity ─ y      →  x ─ y
-    x ─ MatMul W ─ Add b ─ y              →  x ─ Gemm W b ─ y
-    x ─ Add 3 ─ Clip 0..6 ─ Mul 1/6 ─ · x →  x ─ HardSwish
-
-tf2onnx numbers its values differently on every run; ``canonical`` orders and names everything by the graph alone.
+x ─ Add 0 ─ Mul 1 ─ Identity ─ y      →  x ─ y
+x ─ MatMul W ─ Add b ─ y              →  x ─ Gemm W b ─ y
+x ─ Add 3 ─ Clip 0..6 ─ Mul 1/6 ─ · x →  x ─ HardSwish
 """
 
 from __future__ import annotations
@@ -16,6 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from edgeml.targets._onnx_subgraphs import reads, rename
 
 
 class Graph:
@@ -30,8 +30,8 @@ class Graph:
         self.inputs = [value for value in model.graph.input if value.name not in self.constants]
         self.outputs = list(model.graph.output)
         inferred = onnx.shape_inference.infer_shapes(model).graph
-        self._ranks = {
-            value.name: len(value.type.tensor_type.shape.dim)
+        self._shapes = {
+            value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)
             for value in [*inferred.input, *inferred.value_info, *inferred.output]
             if value.type.tensor_type.HasField("shape")
         }
@@ -42,7 +42,7 @@ class Graph:
 
     def readers(self, value: str) -> list[Any]:
         """Return the nodes that read ``value``."""
-        return [node for node in self.nodes if value in node.input]
+        return [node for node in self.nodes if value in reads(node)]
 
     def only_reader(self, value: str) -> Any:
         """Return the node that alone reads ``value``; ``None`` if there are several or ``value`` leaves the graph."""
@@ -51,7 +51,12 @@ class Graph:
 
     def rank(self, value: str) -> int | None:
         """Return how many axes ``value`` had when the graph was read, ``None`` if unknown."""
-        return self._ranks.get(value)
+        shape = self._shapes.get(value)
+        return None if shape is None else len(shape)
+
+    def shape(self, value: str) -> tuple[int | None, ...] | None:
+        """Return the sizes that ``value`` had when the graph was read, ``None`` for what is unknown."""
+        return self._shapes.get(value)
 
     def constant(self, value: str) -> NDArray[Any] | None:
         """Return the constant called ``value``, or ``None``."""
@@ -71,9 +76,7 @@ class Graph:
             source.output[list(source.output).index(new)] = old
             old, new = new, old
         for node in self.nodes:
-            for i, name in enumerate(node.input):
-                if name == old:
-                    node.input[i] = new
+            rename(node, {old: new})
 
     def is_output(self, value: str) -> bool:
         """Tell whether ``value`` leaves the graph."""
@@ -98,7 +101,7 @@ def run_passes(graph: Graph, passes: tuple[Pass, ...]) -> None:
 
 
 def drop_neutral(graph: Graph) -> int:
-    """Remove Identity, additions of 0 and multiplications by 1 (elementwise, shapes unchanged)."""
+    """Remove Identity, additions of 0, multiplications by 1, reshapes into the same shape."""
     for node in graph.nodes:
         kept = _neutral(graph, node)
         at_border = kept is not None and (graph.producer(kept) is None or graph.is_output(kept))
@@ -113,6 +116,8 @@ def drop_neutral(graph: Graph) -> int:
 def _neutral(graph: Graph, node: Any) -> str | None:
     if node.op_type == "Identity":
         return str(node.input[0])
+    if node.op_type == "Reshape":
+        return str(node.input[0]) if _keeps_shape(graph, node) else None
     unit = {"Add": 0.0, "Mul": 1.0}.get(node.op_type)
     if unit is None:
         return None
@@ -123,6 +128,14 @@ def _neutral(graph: Graph, node: Any) -> str | None:
         if array.ndim <= (graph.rank(value) or 0):  # a longer shape would lengthen that of the result
             return str(value)
     return None
+
+
+def _keeps_shape(graph: Graph, node: Any) -> bool:
+    """Tell a Reshape into the shape that is there; one size may be free on both sides."""
+    target, shape = graph.constant(node.input[1]), graph.shape(node.input[0])
+    if target is None or shape is None or len(target) != len(shape) or shape.count(None) > 1:
+        return False
+    return all(size == (-1 if have is None else have) for size, have in zip(target.tolist(), shape, strict=True))
 
 
 def merge_gemm(graph: Graph) -> int:
@@ -203,10 +216,11 @@ def _hard_sigmoid_chain(graph: Graph, gate: str, x: str) -> list[Any]:
 
 def name_outputs(graph: Graph, names: list[str], shapes: list[tuple[int | None, ...]]) -> None:
     """Give the graph's outputs the model's own names and (behind the batch) shapes, in order."""
+    _each_its_own(graph)
     new = {output.name: name for output, name in zip(graph.outputs, names, strict=True)}
     new = {**{name: f"{name}/inner" for name in names}, **new}
     for node in graph.nodes:
-        node.input[:] = [new.get(value, value) for value in node.input]
+        rename(node, new)
         node.output[:] = [new.get(value, value) for value in node.output]
     for output, shape in zip(graph.outputs, shapes, strict=True):
         output.name = new[output.name]
@@ -215,64 +229,12 @@ def name_outputs(graph: Graph, names: list[str], shapes: list[tuple[int | None, 
                 dim.dim_value = size
 
 
-def canonical(graph: Graph, metadata: dict[str, str]) -> Any:
-    """Return the model with nodes and values ordered and named by the graph alone."""
-    ordered = _ordered(graph)
-    names = {value.name: value.name for value in [*graph.inputs, *graph.outputs]}
-    constants: dict[str, str] = {}
-    for number, node in enumerate(ordered):
-        node.name = f"{node.op_type}_{number}"
-        _without_leftovers(node)
-        for i, value in enumerate(node.input):
-            if value in graph.constants:
-                names[value] = constants.setdefault(_content_key(graph.constants[value]), f"constant_{len(constants)}")
-            node.input[i] = names.get(value, value)
-        for i, value in enumerate(node.output):
-            names.setdefault(value, f"{node.name}/{i}" if i else node.name)
-            node.output[i] = names[value]
-    arrays = {names[name]: array for name, array in graph.constants.items() if name in names}
-    initializers = [numpy_helper.from_array(arrays[name], name) for name in constants.values()]
-    for value in [*graph.inputs, *graph.outputs]:
-        _name_batch(value)
-    made = helper.make_graph(ordered, "network", graph.inputs, graph.outputs, initializers)
-    opsets = [opset for opset in graph.model.opset_import if opset.domain in ("", "ai.onnx")]
-    model = helper.make_model(made, opset_imports=opsets, producer_name="edgeml", ir_version=graph.model.ir_version)
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    return model
-
-
-def _ordered(graph: Graph) -> list[Any]:
-    """Return nodes in depth-first order from the outputs: a function of the graph, not of its listing."""
-    ordered: list[Any] = []
-    seen: set[int] = set()
-    producers = {value: node for node in graph.nodes for value in node.output}
-    stack = [(producers[output.name], False) for output in reversed(graph.outputs)]
-    while stack:
-        node, sources_done = stack.pop()
-        if sources_done:
-            ordered.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((producers[value], False) for value in reversed(node.input) if value in producers)
-    return ordered
-
-
-def _without_leftovers(node: Any) -> None:
-    """Clear what has no meaning but changes bytes: empty fields that are set, the order of attributes."""
-    node.ClearField("doc_string")
-    if not node.domain:
-        node.ClearField("domain")
-    attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
-    del node.attribute[:]
-    node.attribute.extend(attributes)
-
-
-def _content_key(array: NDArray[Any]) -> str:
-    return f"{array.dtype}{array.shape}{array.tobytes().hex()}"
-
-
-def _name_batch(value: Any) -> None:
-    first = value.type.tensor_type.shape.dim[0]
-    if not first.dim_value:
-        first.dim_param = "batch"
+def _each_its_own(graph: Graph) -> None:
+    """Give every output a value of its own: where it is an input, or another output, a copy."""
+    taken = {value.name for value in graph.inputs}
+    for output in graph.outputs:
+        if output.name in taken:
+            copy = f"{output.name}/copy_{len(taken)}"
+            graph.nodes.append(helper.make_node("Identity", [output.name], [copy]))
+            output.name = copy
+        taken.add(output.name)

@@ -20,6 +20,8 @@ from onnx import helper
 
 from edgeml.targets._onnx_graph import Graph
 
+MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
+
 
 def drop_implied_clips(graph: Graph) -> int:
     """Remove a Clip or Relu whose result is quantized to a range that it cannot exceed anyway."""
@@ -73,12 +75,22 @@ def activations_to_uint8(graph: Graph) -> None:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         zero = graph.constants[node.input[2]]
-        if zero.dtype == np.int8 and node.input[0] not in graph.constants:
+        if zero.dtype == np.int8 and not _is_stored(graph, node.input[0]):
             shifted = (zero.astype(np.int16) + 128).astype(np.uint8)
             node.input[2] = graph.fresh("zero_point", shifted)
     for value in [*graph.inputs, *graph.outputs]:
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+
+
+def _is_stored(graph: Graph, value: str) -> bool:
+    """Tell whether integers are constants, or rows looked up in one (an embedding): they stay what they are."""
+    while value not in graph.constants:
+        source = graph.producer(value)
+        if source is None or source.op_type not in (*MOVING, "Gather"):
+            return False
+        value = source.input[0]
+    return True
 
 
 def weights_to_uint8(graph: Graph) -> None:
@@ -94,9 +106,6 @@ def weights_to_uint8(graph: Graph) -> None:
         zero = graph.constants[node.input[2]].astype(np.int16)
         node.input[0] = graph.fresh("weights", (weights.astype(np.int16) + 128).astype(np.uint8))
         node.input[2] = graph.fresh("zero_point", (zero + 128).astype(np.uint8))
-
-
-MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
 
 
 def dequantize_outputs(graph: Graph) -> None:

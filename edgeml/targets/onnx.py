@@ -15,6 +15,7 @@ from typing import Any
 
 from edgeml.errors import TargetError
 from edgeml.runtimes import Arrays, open_model
+from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
 from edgeml.targets._tracing import traced
 
@@ -42,6 +43,8 @@ def export(
 
     from edgeml.targets import _onnx_graph as surgery
     from edgeml.targets import _onnx_integers as integers
+    from edgeml.targets._onnx_canonical import canonical
+    from edgeml.targets._onnx_squeezes import move_pads_down, move_squeezes_down
     from edgeml.targets._onnx_transposes import move_transposes_down
 
     converted = _from_tflite(sources["tflite", "int8"]) if precision == "int8" else _from_keras(model, batch)
@@ -62,11 +65,13 @@ def export(
                 surgery.merge_gemm,
                 surgery.merge_hard_swish,
                 move_transposes_down,
+                move_squeezes_down,
+                move_pads_down,
                 surgery.merge_pad,
             ),
         )
-    surgery.name_outputs(graph, list(model.output_names), [tuple(t.shape) for t in model.outputs])
-    made = surgery.canonical(graph, metadata)
+    surgery.name_outputs(graph, output_names(model), [tuple(t.shape) for t in model.outputs])
+    made = canonical(graph, metadata)
     try:
         onnx.checker.check_model(made, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 from edgeml.bundled.opening import whole_batches
 from edgeml.errors import TargetError
 from edgeml.runtimes import Arrays
+from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
 from edgeml.targets._tracing import traced
 
@@ -53,7 +54,7 @@ def export(
         content = _without_warnings(converter.convert)
     except (ConverterError, RuntimeError, ValueError) as error:
         raise TargetError(f"tflite {precision}: {_first_line(error)}. Change or remove that layer.") from error
-    path.write_bytes(_named(content, list(model.output_names), precision))
+    path.write_bytes(_named(content, output_names(model), precision))
     return Quantization("ptq", "minimum and maximum") if precision == "int8" else None
 
 
@@ -74,7 +75,8 @@ def _batches(calibration: Arrays, inputs: Sequence[Any], batch: int) -> Iterator
 
 def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = next((line for line in lines if "error: " in line), lines[0] if lines else type(error).__name__)
+    return said.rpartition("error: ")[2].rstrip(".")  # what stands before it is a path of this machine
 
 
 def _named(content: bytes, outputs: list[str], precision: str) -> bytes:

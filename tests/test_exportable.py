@@ -1,0 +1,205 @@
+"""Models as people write them: what is exported, and what is refused in one line, before a converter sees it."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from networks import separable
+
+import edgeml
+from edgeml import bundle
+from edgeml.errors import DataError, ParityError, TargetError, UsageError
+from edgeml.exportable import exportable
+from edgeml.runtimes.keras import output_names
+
+L = keras.layers
+
+
+def ending(layer, shape=(6, 4), head=True, **options):
+    x = keras.Input(shape, name="x", **options)
+    y = layer(x)
+    return keras.Model(x, L.Dense(2, name="y")(L.Flatten()(y)) if head else y)
+
+
+def nodes(place):
+    return [node.op_type for node in onnx.load(place / "model.onnx").graph.node]
+
+
+# ---- refused
+
+
+@pytest.mark.parametrize(
+    ("make", "precision", "message"),
+    [
+        (lambda: ending(L.LSTM(3, name="recur")), "int8", r"layer 'recur' \(LSTM\): is a loop, .* unroll=True"),
+        (lambda: ending(L.Bidirectional(L.GRU(3))), "int8", "is a loop"),
+        (lambda: ending(L.LSTM(3, stateful=True), batch_size=2), "float32", "keeps its state .* stateful=False"),
+        (lambda: ending(L.Dense(3, dtype="mixed_float16", name="half")), "float32", "'half' .* computes in float16"),
+        (lambda: ending(L.MelSpectrogram(name="mel"), (9000,)), "float32", "'mel' .* a Fourier transform"),
+        (lambda: ending(L.Identity(name="same"), (3,), head=False), "float32", "'same' is the input 'x' as it is"),
+        (lambda: ending(L.Dense(3, name="a name"), (3,)), "float32", "the name 'a name'; letters, digits"),
+        (lambda: keras.Sequential([keras.Input((3,), name="my in"), L.Dense(2)]), "float32", "the name 'my in'"),
+    ],
+)  # fmt: skip
+def test_what_no_file_can_hold_is_refused_by_name(make, precision, message):
+    with pytest.raises(TargetError, match=message) as raised:
+        exportable(make(), ("tflite", "onnx"), (precision,))
+    assert "\n" not in str(raised.value)
+
+
+def test_one_value_as_two_outputs_is_refused():
+    x, dense = keras.Input((3,)), L.Dense(2, name="d")
+    for outputs in ([dense(x), dense(x)], [y := dense(x), L.Dropout(0.5)(y)]):
+        with pytest.raises(TargetError, match="is the output 'd' as it is; files hold a value once"):
+            exportable(keras.Model(x, outputs), ("onnx",), ("float32",))
+
+
+def test_a_spectrogram_goes_into_tflite_alone():
+    model = ending(L.MelSpectrogram(fft_length=64), (500,))
+    assert exportable(model, ("tflite",), ("float32",)) is model
+
+
+def test_text_and_weights_that_are_no_numbers_are_refused():
+    x = keras.Input((1,), dtype="string", name="words")
+    with pytest.raises(TargetError, match="input 'words' is text"):
+        exportable(keras.Model(x, L.Identity()(x)), ("onnx",), ("float32",))
+    model = separable()
+    model.get_layer("logits").bias.assign([np.nan] * 5)
+    with pytest.raises(DataError, match=r"layer 'logits' \(Dense\): its 'bias' holds NaN"):
+        exportable(model, ("onnx",), ("float32",))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": "1/255"}, "scale: got '1/255'; a number"),
+        ({"offset": np.inf}, r"offset: got \[inf\]"),
+        ({"batch": "3"}, "batch: got '3'; a whole number"),
+        ({"labels": [1, 2, 3, 4, 5]}, r"labels: got \[1, 2, 3\]; names are due"),
+    ],
+)
+def test_wrong_values_from_python_are_named(options, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        edgeml.export(separable(), tmp_path / "net", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_other_than_the_models_own_is_refused(tmp_path):
+    model = ending(L.Dense(3), (4,), batch_size=2)
+    with pytest.raises(UsageError, match="batch: got 3; the model was built for 2"):
+        edgeml.export(model, tmp_path / "net", batch=3)
+    place = edgeml.export(model, tmp_path / "net")
+    assert [entry["batch"] for entry in bundle.models(bundle.read(place))] == [2, 2]
+
+
+def test_inputs_that_float32_does_not_carry_are_told_apart_from_a_wrong_file(tmp_path):
+    """A network that turns roundings of its input into other outputs: no file could be equal to it."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((500,), name="x")
+    model = keras.Model(x, keras.ops.sin(1e7 * L.Dense(8, name="d")(L.Dense(500)(x))))
+    with pytest.raises(ParityError, match="One rounding of the inputs changes the model's own outputs by"):
+        edgeml.export(model, tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- exported
+
+
+@pytest.mark.parametrize("layer", [lambda: L.GRU(3), lambda: L.Bidirectional(L.LSTM(3, return_sequences=True))])
+def test_loops_become_onnx_and_the_same_bytes_again(layer, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = ending(layer())
+    first, second = (edgeml.export(model, tmp_path / name) for name in "ab")
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+    assert bundle.read(first)["cost"]["not_counted"]
+    assert edgeml.verify(first)["passed"]
+    assert "is in no figure of multiply" in (first / "README.md").read_text()
+
+
+def test_convolutions_over_one_axis_are_clean(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 4), name="x"), L.ZeroPadding1D((2, 0)), L.Conv1D(8, 3, activation="relu"),
+            L.BatchNormalization(), L.Conv1D(8, 3, padding="causal"), L.ReLU(), L.SeparableConv1D(8, 3, padding="same"),
+            L.MaxPooling1D(2), L.Conv1D(6, 3, strides=2, activation="relu"), L.GlobalAveragePooling1D(), L.Dense(3),
+        ]
+    )  # fmt: skip
+    found = nodes(edgeml.export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(size=(40, 32, 4))))
+    assert (found.count("Unsqueeze"), found.count("Pad")) == (1, 0)  # the input has one axis less than ONNX's Conv
+    assert found.count("Squeeze") <= 2
+
+
+def test_an_embedding_in_int8(tmp_path):
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((12,), dtype="int32", name="ids")
+    layers = [
+        L.Embedding(9, 4),
+        L.Conv1D(8, 3, padding="causal", activation="relu"),
+        L.GlobalMaxPooling1D(),
+        L.Dense(3),
+    ]
+    model = keras.Sequential([ids, *layers])
+    x = np.random.default_rng(0).integers(0, 9, (60, 12))
+    place = edgeml.export(model, tmp_path / "net", precision="float32,int8", samples=x, calibration=x)
+    assert edgeml.verify(place)["passed"]
+    assert "Pad" not in nodes(place)
+
+
+def test_one_channel_needs_no_reshape(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1), name="x"), L.Conv2D(4, 3, padding="same"), L.ReLU(), L.Conv2D(1, 1)]
+    )
+    assert nodes(edgeml.export(model, tmp_path / "net", layout="nchw", batch=3)) == ["Conv", "Relu", "Conv"]
+
+
+def test_outputs_are_called_as_the_model_calls_them(tmp_path):
+    x = keras.Input((3,), name="x")
+    tower = L.Dense(2, name="tower")
+    of_dict = keras.Model(x, {"two": L.Dense(2, name="d2")(x), "one": L.Dense(1, name="d1")(x)})
+    assert output_names(of_dict) == ["one", "two"]
+    twice = keras.Model(x, [tower(x), tower(L.ReLU()(x))])
+    assert output_names(twice) == ["tower", "tower_1"]
+    for name, model in (("dict", of_dict), ("twice", twice)):
+        manifest = bundle.read(edgeml.export(model, tmp_path / name))
+        assert [one["name"] for one in manifest["outputs"]] == output_names(model)
+        assert manifest["task"] == {"kind": "other", "labels": [], "output": output_names(model)[0]}
+        assert "labels.txt" not in [entry["path"] for entry in manifest["files"]]
+
+
+def test_an_output_of_one_number_a_sample(tmp_path):
+    x = keras.Input((3,), name="x")
+    place = edgeml.export(keras.Model(x, L.Reshape(())(L.Dense(1)(x))), tmp_path / "net")
+    assert bundle.read(place)["output"]["shape"] == []
+    assert edgeml.verify(place)["passed"]
+
+
+def test_layers_of_training_alone_are_no_obstacle():
+    x = keras.Input((8, 8, 3))
+    augmented = L.RandomZoom(0.1)(
+        L.RandomRotation(0.1)(L.RandomTranslation(0.1, 0.1)(L.RandomFlip()(L.Rescaling(2.0)(x))))
+    )
+    model = keras.Model(x, L.Conv2D(4, 3)(augmented))
+    folding = edgeml.fold_batch_norm(model)
+    assert (len(folding.folded), folding.kept) == (1, ())
+    samples = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(folding.model(samples, training=False), model(samples, training=False), atol=1e-5)
+
+
+def test_the_lines_in_the_card_run_for_several_inputs_batches_and_integers(tmp_path):
+    import re
+    import subprocess
+    import sys
+
+    a, ids = keras.Input((8, 8, 3), name="a"), keras.Input((4,), dtype="int32", name="ids")
+    joined = L.Concatenate()([L.GlobalAveragePooling2D()(L.Conv2D(4, 3)(a)), L.Flatten()(L.Embedding(5, 2)(ids))])
+    model = keras.Model(
+        [a, ids], [L.Dense(1, name="age")(joined), L.Dense(3, activation="softmax", name="kind")(joined)]
+    )
+    for options, prints in (({"batch": 3}, "0 1 2"), ({"layout": "nchw"}, "0 1 2")):
+        place = edgeml.export(model, tmp_path / next(iter(options)), **options)
+        blocks = re.findall(r"```python\n(.*?)```", (place / "README.md").read_text(), re.DOTALL)
+        assert len(blocks) == 2
+        for block in blocks:
+            done = subprocess.run([sys.executable, "-c", block], cwd=place, capture_output=True, text=True, timeout=60)
+            assert done.stdout.strip() in prints.split(), done.stderr
