@@ -138,7 +138,9 @@ def export(
     source: Annotated[Path, typer.Argument(help="A run folder; or a .keras / .h5 file or SavedModel folder.")],
     to: Annotated[str | None, typer.Option(help="Targets: tflite,onnx.")] = None,
     precision: Annotated[str | None, typer.Option(help="Number formats: float32,int8.")] = None,
-    samples: Annotated[Path | None, typer.Option(help="Inputs that every file is compared on: npz or folder.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Inputs that every file is compared on: npz (as the files take them) or folder.")
+    ] = None,
     calibration: Annotated[Path | None, typer.Option(help="Inputs that int8 ranges are taken from.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Fixed batch size; TFLite 1, ONNX any if not given.")] = None,

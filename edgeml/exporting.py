@@ -192,5 +192,8 @@ def signature_json(artifact: Artifact) -> dict[str, Any]:
     sides = {"input": artifact.signature.inputs, "output": artifact.signature.outputs}
     return {
         **{side: scales(tensors[0]) for side, tensors in sides.items()},
-        **{f"{side}s": {tensor.name: scales(tensor) for tensor in tensors} for side, tensors in sides.items()},
+        **{
+            f"{side}s": {tensor.name: scales(tensor) or {"dtype": tensor.dtype} for tensor in tensors}
+            for side, tensors in sides.items()
+        },
     }

@@ -193,6 +193,9 @@ def _check_labels(model: Any, labels: Sequence[str] | None) -> None:
         return
     if not all(isinstance(label, str) for label in labels):
         raise UsageError(f"labels: got {list(labels)[:3]}; names are due, as text.")
+    twice = [label for place, label in enumerate(labels) if not label or label in labels[:place]]
+    if twice:
+        raise UsageError(f"labels: got '{twice[0]}' again or an empty one; each class has a name of its own.")
     if len(labels) != count:
         raise UsageError(f"labels: got {len(labels)}; output '{name}' has {count} values. Give one each.")
 

@@ -76,6 +76,7 @@ def test_text_and_weights_that_are_no_numbers_are_refused():
         ({"offset": np.inf}, r"offset: got \[inf\]"),
         ({"batch": "3"}, "batch: got '3'; a whole number"),
         ({"labels": [1, 2, 3, 4, 5]}, r"labels: got \[1, 2, 3\]; names are due"),
+        ({"labels": ["a", "b", "a", "c", "d"]}, "labels: got 'a' again"),
     ],
 )
 def test_wrong_values_from_python_are_named(options, message, tmp_path):

@@ -100,9 +100,9 @@ def test_a_wrong_second_output_is_found(bundle_of_several, tmp_path):
 
 
 def test_several_in_int8_and_batches(tmp_path):
-    samples = inputs_of_several(ids=False)
+    samples = inputs_of_several()
     place = edgeml.export(
-        several(ids=False), tmp_path / "net", precision=BOTH, samples=samples, calibration=samples, batch=3,
+        several(), tmp_path / "net", precision=BOTH, samples=samples, calibration=samples, batch=3,
         gates=edgeml.recipe.Verify(int8_min_sqnr_db=10),
     )  # fmt: skip
     manifest = bundle.read(place)
@@ -110,7 +110,7 @@ def test_several_in_int8_and_batches(tmp_path):
     for entry in bundle.models(manifest):
         assert open_model(place / entry["path"]).signature.batch == 3
         if entry["precision"] == "int8":
-            assert entry["quantization"]["inputs"].keys() == {"image", "vector"}
+            assert entry["quantization"]["inputs"].keys() == {"ids", "image", "vector"}
     assert verified(place).count("ok ") == 4
     done = subprocess.run(
         [sys.executable, "-I", place / "benchmark.py", "--rounds", "2"], capture_output=True, text=True

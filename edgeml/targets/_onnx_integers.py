@@ -71,26 +71,20 @@ def _quantized_clips(graph: Graph) -> Iterator[tuple[Any, Any, float, float]]:
 
 def activations_to_uint8(graph: Graph) -> None:
     """Shift every int8 activation by 128 to uint8: the form that onnxruntime's fast integer kernels take on x86."""
+    for node in graph.nodes:
+        table = graph.constant(node.input[0]) if node.op_type == "Gather" else None  # an embedding's rows
+        if table is not None and table.dtype == np.int8:
+            node.input[0] = graph.fresh("rows", (table.astype(np.int16) + 128).astype(np.uint8))
     for node in list(graph.nodes):
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         zero = graph.constants[node.input[2]]
-        if zero.dtype == np.int8 and not _is_stored(graph, node.input[0]):
+        if zero.dtype == np.int8 and node.input[0] not in graph.constants:
             shifted = (zero.astype(np.int16) + 128).astype(np.uint8)
             node.input[2] = graph.fresh("zero_point", shifted)
     for value in [*graph.inputs, *graph.outputs]:
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-
-
-def _is_stored(graph: Graph, value: str) -> bool:
-    """Tell whether integers are constants, or rows looked up in one (an embedding): they stay what they are."""
-    while value not in graph.constants:
-        source = graph.producer(value)
-        if source is None or source.op_type not in (*MOVING, "Gather"):
-            return False
-        value = source.input[0]
-    return True
 
 
 def weights_to_uint8(graph: Graph) -> None:
