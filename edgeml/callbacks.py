@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from edgeml import bundle
 from edgeml.errors import UsageError
 from edgeml.model_export import export
 
@@ -29,7 +30,7 @@ class ExportBest(keras.callbacks.Callback):  # type: ignore[misc]
         options: further arguments of ``edgeml.export``.
 
     Raises:
-        UsageError: an unknown mode; an epoch without that metric.
+        UsageError: an unknown mode; an occupied folder; an epoch without that metric.
     """
 
     def __init__(
@@ -43,6 +44,11 @@ class ExportBest(keras.callbacks.Callback):  # type: ignore[misc]
         self.out, self.monitor, self.from_epoch, self.options = Path(out), monitor, from_epoch, options
         self.best: float | None = None
         self.best_epoch: int | None = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Refuse an occupied folder before anything is trained."""
+        del logs
+        bundle.check_place(self.out)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Export the model if this epoch is the best."""

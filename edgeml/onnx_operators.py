@@ -1,4 +1,4 @@
-"""The operators of an ``.onnx`` file, shapes by ONNX's own inference at batch 1; nothing is run.
+"""The operators of an ``.onnx`` file, shapes by ONNX's own inference at batch 1, or at its own; nothing is run.
 
     W int8 ─ DequantizeLinear ┐
     x ─ QuantizeLinear ─ DequantizeLinear ─ Conv ─ y    →    input, quantize, dequantize, conv with the weights W
@@ -188,12 +188,12 @@ def _convolution(weights_at: int, bias_at: int | None) -> Callable[[_Reader, Any
     def describe(reader: _Reader, node: Any) -> Described:
         shape = reader.full_shape(node.input[weights_at])
         is_transposed = node.op_type == "ConvTranspose"
-        places = reader.full_shape(node.input[0] if is_transposed else node.output[0])[2:]
+        batch, _, *places = reader.full_shape(node.input[0] if is_transposed else node.output[0])
         is_depthwise = _attribute(node, "group", 1) > 1 and shape[1] == 1
         return {
             "kind": "depthwise" if is_depthwise else "conv", "weights": reader.scalars(node.input[weights_at]),
             "biases": 0 if bias_at is None else reader.bias(node, bias_at),
-            "macs": math.prod(places) * math.prod(shape), "kernel": shape[2:],
+            "macs": batch * math.prod(places) * math.prod(shape), "kernel": shape[2:],
             "strides": tuple(_attribute(node, "strides", [1] * len(shape[2:]))),
         }  # fmt: skip
 

@@ -33,7 +33,10 @@ BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class Latency:
-    """Single-sample latency of one file. ``noise_floor``: how far the same file lies from itself, relative."""
+    """Latency of one file, of one sample or of its whole fixed ``batch``.
+
+    ``noise_floor``: how far the same file lies from itself, relative.
+    """
 
     file: str
     runtime: str
@@ -48,6 +51,7 @@ class Latency:
     noise_floor: float
     predicted_ms: float | None
     load_ms: float
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,13 @@ def measure(
     calls: dict[tuple[str, int], Callable[[], None]] = {}
     runtimes: dict[str, str] = {}
     load_ms: dict[str, float] = {}
+    batches: dict[str, int] = {}
     for name, path in files.items():
         for twin in (0, 1):
             start = time.perf_counter()
             loaded = open_model(path, threads)
             load_ms.setdefault(name, 1e3 * (time.perf_counter() - start))
-            runtimes[name] = loaded.runtime
+            runtimes[name], batches[name] = loaded.runtime, loaded.signature.batch or 1
             calls[name, twin] = loaded.single(inputs)
     blocks = interleaved(calls, rounds)
     records = []
@@ -91,7 +96,7 @@ def measure(
         records.append(
             Latency(
                 name, runtimes[name], precision[name], "host", threads, quiet_ms(together), float(p50), float(p90),
-                float(p99), interval, _noise_floor(own, twin_blocks), None, load_ms[name],
+                float(p99), interval, _noise_floor(own, twin_blocks), None, load_ms[name], batches[name],
             )
         )  # fmt: skip
     return records, {name: blocks[name, 0] + blocks[name, 1] for name in files}

@@ -10,7 +10,10 @@ import edgeml
 from edgeml import bundle
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.exportable import exportable
+from edgeml.onnx_operators import onnx_operators
+from edgeml.runtimes import open_model
 from edgeml.runtimes.keras import output_names
+from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 
@@ -126,8 +129,12 @@ def test_convolutions_over_one_axis_are_clean(tmp_path):
             L.MaxPooling1D(2), L.Conv1D(6, 3, strides=2, activation="relu"), L.GlobalAveragePooling1D(), L.Dense(3),
         ]
     )  # fmt: skip
+    for layer in model.layers:
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.assign(np.arange(layer.bias.shape[0]) / 10)
     found = nodes(edgeml.export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(size=(40, 32, 4))))
-    assert (found.count("Unsqueeze"), found.count("Pad")) == (1, 0)  # the input has one axis less than ONNX's Conv
+    # the input has one axis less than ONNX's Conv
+    assert (found.count("Unsqueeze"), found.count("Pad"), found.count("Add")) == (1, 0, 0)
     assert found.count("Squeeze") <= 2
 
 
@@ -204,3 +211,46 @@ def test_the_lines_in_the_card_run_for_several_inputs_batches_and_integers(tmp_p
         for block in blocks:
             done = subprocess.run([sys.executable, "-c", block], cwd=place, capture_output=True, text=True, timeout=60)
             assert done.stdout.strip() in prints.split(), done.stderr
+
+
+@pytest.mark.parametrize("activation", ["gelu", "celu"])
+def test_functions_that_onnx_lacks_are_written_by_those_it_has(activation, tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [L.Conv2D(4, 3), L.Activation(activation), L.GlobalAveragePooling2D(), L.Dense(2)]
+    model = keras.Sequential([keras.Input((8, 8, 3), name="x"), *layers])
+    place = edgeml.export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(0, 3, (50, 8, 8, 3)))
+    assert {"gelu": "Erf", "celu": "Exp"}[activation] in nodes(place)
+
+
+def test_an_operator_that_onnx_lacks_is_named(tmp_path):
+    x = keras.Input((8,), name="x")
+    model = keras.Model(x, L.Dense(2)(keras.ops.real(keras.ops.rfft(x)[0])))
+    with pytest.raises(TargetError, match=r"onnx float32: '.*FFT.*' of '.*' has no ONNX operator\. Change that"):
+        edgeml.export(model, tmp_path / "net", to="onnx")
+
+
+@pytest.mark.parametrize("pooled", [L.AveragePooling2D(4), L.GlobalAveragePooling2D()])
+def test_int8_onnx_has_the_biases_of_int8_tflite(pooled, tmp_path):
+    """tf2onnx dropped that of a Dense behind a Flatten, which TFLite files have within one operator."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 3), name="x"), L.Conv2D(4, 1), pooled, L.Flatten(), L.Dense(3)])
+    model.layers[0].bias.assign([1, -2, 3, 4])
+    model.layers[-1].bias.assign([5, -3, 2])
+    x = np.random.default_rng(0).normal(size=(60, 8, 8, 3)).astype("float32")
+    place = edgeml.export(model, tmp_path / "net", precision="int8", samples=x, calibration=x)
+    onnx_file, tflite_file = (open_model(place / f"model_int8.{kind}") for kind in ("onnx", "tflite"))
+    (one,), (two,) = (file.predict({"x": x}).values() for file in (onnx_file, tflite_file))
+    step = tflite_file.signature.outputs[0].scale
+    assert np.abs(one - two).max() <= 2.01 * step  # rounding of a mean; without a bias of 5 it was 150
+    counted = [sum(o.params for o in read(place / f"model_int8.{kind}"))
+               for kind, read in (("onnx", onnx_operators), ("tflite", tflite_operators))]  # fmt: skip
+    assert counted[0] == counted[1]
+
+
+def test_a_fixed_batch_is_counted_and_told_alike(tmp_path):
+    place = edgeml.export(separable(), tmp_path / "net", batch=4)
+    macs = bundle.read(place)["cost"]["macs"]
+    assert sum(o.macs for o in onnx_operators(place / "model.onnx")) == 4 * macs
+    assert sum(o.macs for o in tflite_operators(place / "model.tflite")) == 4 * macs
+    assert {row["batch"] for row in bundle.read(place)["latency"]} == {4}
+    assert "for a batch of 4 (" in (place / "README.md").read_text()

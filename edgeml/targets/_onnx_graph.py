@@ -138,6 +138,42 @@ def _keeps_shape(graph: Graph, node: Any) -> bool:
     return all(size == (-1 if have is None else have) for size, have in zip(target.tolist(), shape, strict=True))
 
 
+def spell_out(graph: Graph) -> int:
+    """Write what TensorFlow has and ONNX has not by what it has: erfc(x) = 1 - erf(x), expm1(x) = exp(x) - 1."""
+    for node in graph.nodes:
+        if node.op_type not in ("Erfc", "Expm1"):
+            continue
+        one = graph.fresh("one", np.ones((), "float32"))
+        inner = f"{node.output[0]}/inner"
+        kind, *terms = ("Erf", one, inner) if node.op_type == "Erfc" else ("Exp", inner, one)
+        place = graph.nodes.index(node)
+        graph.nodes[place : place + 1] = [
+            helper.make_node(kind, [node.input[0]], [inner]),
+            helper.make_node("Sub", terms, [node.output[0]]),
+        ]
+        return 1
+    return 0
+
+
+def merge_bias(graph: Graph) -> int:
+    """Let a convolution add the constant per channel that is added behind it."""
+    for node in graph.nodes:
+        added: Any = graph.only_reader(node.output[0]) if node.op_type == "Conv" and len(node.input) == 2 else None
+        weights = graph.constant(node.input[1]) if added is not None and added.op_type == "Add" else None
+        other = next((name for name in added.input if name in graph.constants), None) if weights is not None else None
+        if weights is None or other is None:
+            continue
+        constant = graph.constants[other]
+        channels = (*(1 for _ in weights.shape[2:]),)
+        if constant.shape not in ((weights.shape[0], *channels), (1, weights.shape[0], *channels)):
+            continue
+        node.input.append(graph.fresh("bias", constant.reshape(-1)))
+        graph.nodes.remove(added)
+        node.output[0] = added.output[0]
+        return 1
+    return 0
+
+
 def merge_gemm(graph: Graph) -> int:
     """Turn MatMul by a constant matrix plus a constant vector into one Gemm."""
     for node in graph.nodes:

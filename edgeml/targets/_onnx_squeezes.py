@@ -28,10 +28,41 @@ def move_squeezes_down(graph: Graph) -> int:
             graph.nodes.remove(reader)
             graph.replace_value(reader.output[0], node.input[0])
             return 1
-        if reader.op_type in ELEMENTWISE or (reader.op_type == "Pad" and _widen(graph, reader, axes)):
+        if _goes_back(graph, node, reader):
+            graph.nodes.remove(node)
+            graph.nodes.remove(reader)
+            graph.replace_value(reader.output[0], node.input[0])
+            return 1
+        is_followed = reader.op_type in ELEMENTWISE or (reader.op_type == "Pad" and _widen(graph, reader, axes))
+        if is_followed or (reader.op_type in ("Add", "Mul") and _widen_constant(graph, node, reader, axes)):
             _swap(node, reader)
             return 1
     return 0
+
+
+def _goes_back(graph: Graph, node: Any, reader: Any) -> bool:
+    """Tell a Reshape into the shape that a Squeeze was given; one size may be free."""
+    target = graph.constant(reader.input[1]) if reader.op_type == "Reshape" else None
+    shape = graph.shape(node.input[0])
+    if target is None or shape is None or len(target) != len(shape) or graph.is_output(reader.output[0]):
+        return False
+    return shape.count(None) <= 1 and target.tolist() == [-1 if size is None else size for size in shape]
+
+
+def _widen_constant(graph: Graph, node: Any, reader: Any, axes: list[int]) -> bool:
+    """Give the constant of an Add or Mul behind a Squeeze the axes that it took away; tell whether it can."""
+    place = next((at for at, name in enumerate(reader.input) if name in graph.constants), None)
+    rank = graph.rank(node.input[0])
+    if place is None or rank is None:
+        return False
+    constant = graph.constants[reader.input[place]]
+    if constant.size > 1:
+        if constant.ndim + len(axes) != rank:
+            return False
+        reader.input[place] = graph.fresh("wide", np.expand_dims(constant, tuple(axes)))
+    other = 1 - place
+    reader.input[0], reader.input[1] = reader.input[other], reader.input[place]
+    return True
 
 
 def move_pads_down(graph: Graph) -> int:

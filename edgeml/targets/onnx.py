@@ -9,7 +9,8 @@ and zero point stand in the file's metadata.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def export(
         surgery.run_passes(
             graph,
             (
+                surgery.spell_out,
                 surgery.drop_neutral,
                 surgery.merge_gemm,
                 surgery.merge_hard_swish,
@@ -68,9 +70,11 @@ def export(
                 move_squeezes_down,
                 move_pads_down,
                 surgery.merge_pad,
+                surgery.merge_bias,
             ),
         )
     surgery.name_outputs(graph, output_names(model), [tuple(t.shape) for t in model.outputs])
+    _check_operators(graph, precision)
     made = canonical(graph, metadata)
     try:
         onnx.checker.check_model(made, full_check=True)
@@ -78,6 +82,17 @@ def export(
         raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
     path.write_bytes(made.SerializeToString(deterministic=True))
     return Quantization("from the int8 TFLite file", "minimum and maximum") if precision == "int8" else None
+
+
+def _check_operators(graph: Any, precision: str) -> None:
+    import onnx
+
+    for node in graph.nodes:
+        if not onnx.defs.has(node.op_type):
+            raise TargetError(
+                f"onnx {precision}: '{node.op_type}' of '{node.name or node.output[0]}' has no ONNX operator. Change"
+                " that layer, or export TFLite alone."
+            )
 
 
 def _from_keras(model: Any, batch: int | None) -> Any:
@@ -95,10 +110,29 @@ def _from_tflite(source: Path) -> Any:
     import tf2onnx
 
     try:
-        converted, _ = tf2onnx.convert.from_tflite(str(source), opset=OPSET)
+        with _biases_kept():
+            converted, _ = tf2onnx.convert.from_tflite(str(source), opset=OPSET)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
         raise TargetError(f"onnx int8: tf2onnx cannot convert the int8 TFLite file: {_first_line(error)}.") from error
     return converted
+
+
+@contextmanager
+def _biases_kept() -> Iterator[None]:
+    """Let tf2onnx (1.17) keep the bias of a fully connected layer whose input it reshapes: it names two of three."""
+    from tf2onnx.graph import Graph
+
+    own = Graph.replace_inputs
+
+    def replace_inputs(self: Any, node: Any, inputs: list[str]) -> Any:
+        is_cut = node.type == "TFL_FULLY_CONNECTED" and len(inputs) < len(node.input)
+        return own(self, node, [*inputs, *node.input[len(inputs) :]] if is_cut else inputs)
+
+    Graph.replace_inputs = replace_inputs
+    try:
+        yield
+    finally:
+        Graph.replace_inputs = own
 
 
 def _input_scales(source: Path) -> dict[str, tuple[float, int]]:
