@@ -64,6 +64,7 @@ class _Reader:
                 self.shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
         self.made_by: dict[str, str] = {}
         self.counted: set[str] = set()
+        self.has_unknown = False
 
     def operators(self) -> list[Operator]:
         found = []
@@ -98,22 +99,18 @@ class _Reader:
         return True
 
     def _shape_of(self, node: Any, output: str) -> Shape:
-        """Return the shape of an output; nothing is known of one that an unknown operator makes, but who made it."""
+        """Return the shape of an output; one that an unknown operator hides is empty, as that is not counted either."""
+        self.has_unknown |= node.op_type not in _KINDS
         shape = self.shapes.get(output)
-        if node.op_type not in _KINDS and (shape is None or 0 in shape):
-            own = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            raise DataError(
-                f"{self.path}: operator '{own}' is not known, nor the shape of its output '{output}'; {len(_KINDS)}"
-                " standard operators are counted. Export the model without it."
-            )
-        return self.shape(output)
+        return () if self.has_unknown and (shape is None or 0 in shape) else self.shape(output)
 
     def full_shape(self, value: str) -> Shape:
         """Return a value's shape as inference found it."""
         shape = self.shapes.get(value)
         if shape is None or 0 in shape:
             raise DataError(
-                f"{self.path}: the shape of '{value}' is not known. Give every input a fixed shape, but for the batch."
+                f"{self.path}: the shape of '{value}' is not known: an input has free sizes, or it is computed as the"
+                " graph runs. Export the model with fixed sizes, and --batch 1."
             )
         return shape
 
