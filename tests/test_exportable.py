@@ -1,5 +1,7 @@
 """Models as people write them: what is exported, and what is refused in one line, before a converter sees it."""
 
+import contextlib
+
 import keras
 import numpy as np
 import onnx
@@ -229,9 +231,9 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path):
         edgeml.export(model, tmp_path / "net", to="onnx")
 
 
-@pytest.mark.parametrize("pooled", [L.AveragePooling2D(4), L.GlobalAveragePooling2D()])
+@pytest.mark.parametrize("pooled", [L.AveragePooling2D(8), L.AveragePooling2D(4), L.GlobalAveragePooling2D()])
 def test_int8_onnx_has_the_biases_of_int8_tflite(pooled, tmp_path):
-    """tf2onnx dropped that of a Dense behind a Flatten, which TFLite files have within one operator."""
+    """tf2onnx dropped that of a Dense behind a Flatten, whose reshape TFLite leaves to that operator."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8, 8, 3), name="x"), L.Conv2D(4, 1), pooled, L.Flatten(), L.Dense(3)])
     model.layers[0].bias.assign([1, -2, 3, 4])
@@ -245,6 +247,18 @@ def test_int8_onnx_has_the_biases_of_int8_tflite(pooled, tmp_path):
     counted = [sum(o.params for o in read(place / f"model_int8.{kind}"))
                for kind, read in (("onnx", onnx_operators), ("tflite", tflite_operators))]  # fmt: skip
     assert counted[0] == counted[1]
+
+
+def test_a_lost_bias_is_found(monkeypatch, tmp_path):
+    from edgeml.targets import onnx as target
+
+    monkeypatch.setattr(target, "_biases_kept", contextlib.nullcontext)
+    keras.utils.set_random_seed(0)
+    layers = [L.Conv2D(4, 1), L.AveragePooling2D(8), L.Flatten(), L.Dense(3, bias_initializer="ones")]
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("float32")
+    with pytest.raises(TargetError, match=r"tf2onnx lost 1 of 1 biases .* the first of 3 values"):
+        edgeml.export(keras.Sequential([keras.Input((8, 8, 3)), *layers]), tmp_path / "net", precision="int8",
+                      samples=x, calibration=x)  # fmt: skip
 
 
 def test_a_fixed_batch_is_counted_and_told_alike(tmp_path):

@@ -11,13 +11,15 @@ Q: QuantizeLinear, DQ: DequantizeLinear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
+from edgeml.errors import TargetError
 from edgeml.targets._onnx_graph import Graph
 
 MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
@@ -67,6 +69,21 @@ def _quantized_clips(graph: Graph) -> Iterator[tuple[Any, Any, float, float]]:
         high = np.inf if node.op_type == "Relu" else graph.scalar(node.input[2])
         if low is not None and high is not None:
             yield node, quantize, low, high
+
+
+def check_biases(graph: Graph, biases: Sequence[NDArray[Any]]) -> None:
+    """Hold the constants of a graph against the ``biases`` of the file that it was made from.
+
+    Raises:
+        TargetError: one of them is not there.
+    """
+    kept = {array.tobytes() for array in graph.constants.values() if array.dtype == np.int32}
+    lost = [values for values in biases if values.tobytes() not in kept]
+    if lost:
+        raise TargetError(
+            f"onnx int8: tf2onnx lost {len(lost)} of {len(biases)} biases of the int8 TFLite file, the first of"
+            f" {len(lost[0])} values. Export float32, or TFLite alone."
+        )
 
 
 def activations_to_uint8(graph: Graph) -> None:

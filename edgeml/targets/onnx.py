@@ -52,6 +52,7 @@ def export(
     graph = surgery.Graph(converted)
     metadata: dict[str, str] = {}
     if precision == "int8":
+        integers.check_biases(graph, _int32_constants(sources["tflite", "int8"]))
         surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, integers.drop_implied_clips))
         integers.activations_to_uint8(graph)
         surgery.run_passes(graph, (integers.clip_integers,))
@@ -133,6 +134,20 @@ def _biases_kept() -> Iterator[None]:
         yield
     finally:
         Graph.replace_inputs = own
+
+
+def _int32_constants(source: Path) -> list[Any]:
+    """Return the biases of an int8 TFLite file: its int32 vectors that are not all zero and have scales."""
+    import numpy as np
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(source.read_bytes(), 0)
+    found = []
+    for tensor in model.subgraphs[0].tensors:
+        data, scales = model.buffers[tensor.buffer].data, getattr(tensor.quantization, "scale", None)
+        if tensor.type == schema.TensorType.INT32 and data is not None and scales is not None and len(scales):
+            found.append(np.frombuffer(bytes(data), "<i4"))
+    return [values for values in found if values.any()]
 
 
 def _input_scales(source: Path) -> dict[str, tuple[float, int]]:
