@@ -31,7 +31,8 @@ from edgeml.records import Budget, Event
 from edgeml.runtimes import open_model
 
 LEAST_NETWORKS = 30  # to fit on, where a slow machine does not export more in time
-SESSIONS, ROUNDS = 3, 8  # a file that is opened again may differ by 4-8 % (AVX-512; where its buffers come to lie)
+ROUNDS = 8
+SESSIONS = {"onnxruntime": 3, "litert": 5}  # a file opened again differs by 4-8 % (AVX-512; where its buffers lie)
 TELLING = 10  # networks from one word of progress to the next
 WORST_P90 = 0.10
 FURTHEST = 3  # networks that a refusal names
@@ -69,7 +70,8 @@ def calibrate(
     return fitted(
         drawn, ms, f"devices calibrate {runtime} {precision}", name=catalogue.HOST, description=processor()["cpu"],
         runtime=runtime, runtime_version=version(runtime), precision=precision, key=about,
-        source=f"{len(drawn)} random networks, {SESSIONS} x {ROUNDS} rounds, {time.monotonic() - started:.0f} seconds",
+        source=f"{len(drawn)} random networks, {SESSIONS[runtime]} x {ROUNDS} rounds,"
+        f" {time.monotonic() - started:.0f} seconds",
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def measure(
                 on_event(Event("calibrate", f"{runtime} {precision}: network {number + 1} of {len(networks)}"))
             try:
                 path = exported(operators, Path(place) / str(number), runtime, precision)
-                opened = [open_model(path, threads).single(_samples(operators)) for _ in range(SESSIONS)]
+                opened = [open_model(path, threads).single(_samples(operators)) for _ in range(SESSIONS[runtime])]
             except (DataError, TargetError):  # XNNPACK refuses some ratios of int8 scales that random weights give
                 continue
             calls |= {(len(done), session): call for session, call in enumerate(opened)}
@@ -154,7 +156,7 @@ def measure(
             )
         on_event(Event("calibrate", f"{runtime} {precision}: timing {len(done)} networks in {ROUNDS} rounds"))
         ms = timing.quiet_together(timing.interleaved(calls, ROUNDS))
-    return done, np.median(np.reshape(list(ms.values()), (len(done), SESSIONS)), axis=1)
+    return done, np.median(np.reshape(list(ms.values()), (len(done), SESSIONS[runtime])), axis=1)
 
 
 def exported(operators: Network, folder: Path, runtime: str, precision: str) -> Path:

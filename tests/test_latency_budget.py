@@ -127,7 +127,7 @@ def test_each_network_is_opened_several_times_and_the_median_counts(monkeypatch)
     monkeypatch.setattr(calibration_draw, "HELD_OUT", 1)
     monkeypatch.setattr(timing, "interleaved", lambda calls, rounds: calls)
     monkeypatch.setattr(
-        timing, "quiet_together", lambda blocks: {key: 10 * key[0] + (1, 30, 2)[key[1]] for key in blocks}
+        timing, "quiet_together", lambda blocks: {key: 10 * key[0] + (1, 9, 2, 9, 1)[key[1]] for key in blocks}
     )
     networks = [SPACE.operators(values) for values in SPACE.drawn(3, 0)]
     refused = (*networks[0], Operator("up", "resize", (networks[0][-1].name,), networks[0][-1].output_shape))
