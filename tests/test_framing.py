@@ -30,7 +30,7 @@ def several(ids=True):
     parts = [L.GlobalAveragePooling2D()(maps), vector]
     if ids:
         inputs["ids"] = keras.Input((4,), dtype="int32", name="ids")
-        parts.append(L.Flatten()(L.Embedding(7, 3)(inputs["ids"])))
+        parts.append(L.Flatten()(L.Embedding(7, 3, name="words")(inputs["ids"])))
     joined = L.Concatenate()(parts)
     outputs = {
         "mask": L.Conv2D(2, 1, name="mask")(maps), "age": L.Dense(1, name="age")(joined),
@@ -72,7 +72,7 @@ def test_several_inputs_and_outputs_keep_their_names_types_and_order(bundle_of_s
     assert {t["name"]: t["shape"] for t in manifest["outputs"]} == {"age": [1], "kind": [4], "mask": [16, 12, 2]}
     assert (manifest["input"], manifest["output"]) == (manifest["inputs"][0], manifest["outputs"][0])
     assert manifest["task"] == {"kind": "classification", "labels": list("abcd"), "output": "kind"}
-    assert manifest["cost"]["not_counted"] == ["embedding"]
+    assert manifest["cost"]["not_counted"] == ["words"]
     for name in ("model.onnx", "model.tflite"):
         signature = open_model(bundle_of_several / name).signature
         assert [t.name for t in signature.inputs] == ["ids", "image", "vector"]

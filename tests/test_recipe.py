@@ -547,7 +547,7 @@ recipes = st.builds(
         file_bytes=counts,
         peak_activation_bytes=counts,
         arena_bytes=counts,
-        latency=st.lists(limits, unique=True).map(tuple),
+        latency=st.lists(limits, unique_by=lambda limit: limit.where).map(tuple),
     ),
     train=st.builds(Train, label_smoothing=numbers(0, 0.5)),
     ensemble=st.builds(Ensemble, max_members=st.integers(1, 16)),

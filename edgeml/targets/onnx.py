@@ -43,46 +43,60 @@ def export(
     import onnx
 
     from edgeml.targets import _onnx_graph as surgery
-    from edgeml.targets import _onnx_integers as integers
     from edgeml.targets._onnx_canonical import canonical
-    from edgeml.targets._onnx_squeezes import move_pads_down, move_squeezes_down
-    from edgeml.targets._onnx_transposes import move_transposes_down
 
-    converted = _from_tflite(sources["tflite", "int8"]) if precision == "int8" else _from_keras(model, batch)
-    graph = surgery.Graph(converted)
-    metadata: dict[str, str] = {}
-    if precision == "int8":
-        integers.check_biases(graph, _int32_constants(sources["tflite", "int8"]))
-        surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, integers.drop_implied_clips))
-        integers.activations_to_uint8(graph)
-        surgery.run_passes(graph, (integers.clip_integers,))
-        integers.weights_to_uint8(graph)
-        integers.dequantize_outputs(graph)
-        metadata["edgeml.quantization"] = json.dumps(_input_scales(sources["tflite", "int8"]))
-    else:
-        surgery.run_passes(
-            graph,
-            (
-                surgery.spell_out,
-                surgery.drop_neutral,
-                surgery.merge_gemm,
-                surgery.merge_hard_swish,
-                move_transposes_down,
-                move_squeezes_down,
-                move_pads_down,
-                surgery.merge_pad,
-                surgery.merge_bias,
-            ),
-        )
+    is_int8 = precision == "int8"
+    graph = _of_integers(sources["tflite", "int8"]) if is_int8 else _cleaned(_from_keras(model, batch))
+    scales = {"edgeml.quantization": json.dumps(_input_scales(sources["tflite", "int8"]))} if is_int8 else {}
     surgery.name_outputs(graph, output_names(model), [tuple(t.shape) for t in model.outputs])
     _check_operators(graph, precision)
-    made = canonical(graph, metadata)
+    made = canonical(graph, scales)
     try:
         onnx.checker.check_model(made, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
     path.write_bytes(made.SerializeToString(deterministic=True))
-    return Quantization("from the int8 TFLite file", "minimum and maximum") if precision == "int8" else None
+    return Quantization("from the int8 TFLite file", "minimum and maximum") if is_int8 else None
+
+
+def _cleaned(converted: Any) -> Any:
+    """Return the graph of a float32 model without what tf2onnx leaves in it."""
+    from edgeml.targets import _onnx_graph as surgery
+    from edgeml.targets._onnx_squeezes import move_pads_down, move_squeezes_down
+    from edgeml.targets._onnx_transposes import move_transposes_down
+
+    graph = surgery.Graph(converted)
+    surgery.run_passes(
+        graph,
+        (
+            surgery.spell_out,
+            surgery.drop_neutral,
+            surgery.merge_gemm,
+            surgery.merge_hard_swish,
+            move_transposes_down,
+            move_squeezes_down,
+            move_pads_down,
+            surgery.merge_pad,
+            surgery.merge_bias,
+        ),
+    )
+    return graph
+
+
+def _of_integers(source: Path) -> Any:
+    """Return the graph of an int8 TFLite file, in the form that onnxruntime computes exactly and fast."""
+    from edgeml.targets import _onnx_graph as surgery
+    from edgeml.targets import _onnx_integers as integers
+    from edgeml.targets._onnx_transposes import move_transposes_down
+
+    graph = surgery.Graph(_from_tflite(source))
+    integers.check_biases(graph, _int32_constants(source))
+    surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, integers.drop_implied_clips))
+    integers.activations_to_uint8(graph)
+    surgery.run_passes(graph, (integers.clip_integers,))
+    integers.weights_to_uint8(graph)
+    integers.dequantize_outputs(graph)
+    return graph
 
 
 def _check_operators(graph: Any, precision: str) -> None:
