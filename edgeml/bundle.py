@@ -36,7 +36,6 @@ PACKAGES = ("tensorflow", "keras", "keras-tuner", "tf2onnx", "onnx", "onnxruntim
 OTHER_MACHINE_FLOAT_LIMIT = 1e-4
 OTHER_MACHINE_INT8_LIMIT = 16 / 256
 OTHER_MACHINE_TOP1_MIN = 0.95
-STEADY = 0.25  # of the limit, that a golden input may need on the machine that makes the bundle
 SHARED = re.compile(r"^from edgeml\.bundled\.opening import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
 
 
@@ -130,22 +129,12 @@ def golden_limits(precision: str, outputs: Mapping[str, NDArray[Any]]) -> dict[s
 
     Limits of outputs behind the first stand under their names in ``outputs``.
     """
-    first, *others = [_limits_of_output(precision, values) for values in outputs.values()]
+    first, *others = [limits_of_output(precision, values) for values in outputs.values()]
     named = dict(zip(list(outputs)[1:], others, strict=True))
     return {**first, "outputs": named} if named else first
 
 
-def steady(outputs: Mapping[str, NDArray[Any]], files: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[np.bool_]:
-    """Tell for each golden row whether every float32 file is well within its limit of ``outputs``."""
-    rows = np.ones(len(next(iter(outputs.values()))), bool)
-    for name, values in outputs.items():
-        limit = STEADY * _limits_of_output("float32", values)["max_abs_limit"]
-        for file in files:
-            rows &= np.abs(file[name] - values).reshape(len(values), -1).max(axis=1, initial=0.0) <= limit
-    return rows
-
-
-def _limits_of_output(precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
+def limits_of_output(precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
     """Return the limits of one output.
 
     A float32 file is held to Keras' own results, a quantized one to its own on the machine that proved it: what

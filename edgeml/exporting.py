@@ -36,6 +36,11 @@ class Artifact:
     signature: Signature
 
 
+def words(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return targets or precisions that were given one by one, or in one text: ``tflite,onnx``."""
+    return tuple(word.strip() for word in given.split(",") if word.strip()) if isinstance(given, str) else tuple(given)
+
+
 def file_name(target: str, precision: str) -> str:
     """Return the name that a file has in a bundle."""
     suffix = plugins.get("targets", target).SUFFIX
@@ -163,7 +168,9 @@ def prove(
         rows.append(row(reference, loaded, artifact.path.name, "file = folded", artifact.precision))
     failed = [f"{r.file} ({r.what}): {'; '.join(r.failures)}" for r in rows if not r.passed]
     if failed:
-        own = _own_rounding(reference, samples)
+        outputs = reference.predict(samples)
+        moved = parity.own_rounding(reference, samples, outputs)
+        own = max(float(moved[name].max()) / (float(np.ptp(values)) or 1.0) for name, values in outputs.items())
         hint = (
             f" One rounding of the inputs changes the model's own outputs by {own:.0e} of their range: on these inputs"
             " float32 does not carry it; give --samples as it was trained on."
@@ -171,14 +178,6 @@ def prove(
         )  # fmt: skip
         raise ParityError(f"parity on {name}: {' | '.join(failed)}. Nothing was written to the output folder.{hint}")
     return rows
-
-
-def _own_rounding(reference: Loaded, samples: Arrays) -> float:
-    """Return how far outputs move, as a share of their range, when every input moves by its last bit."""
-    moved = {name: np.nextafter(x, np.inf) if x.dtype.kind == "f" else x for name, x in samples.items()}
-    before, after = reference.predict(samples), reference.predict(moved)
-    spans = {name: float(np.ptp(values)) or 1.0 for name, values in before.items()}
-    return max(float(np.abs(after[name] - before[name]).max()) / span for name, span in spans.items())
 
 
 def signature_json(artifact: Artifact) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def export(
     """
     place, limits = Path(out), gates or recipe.Verify()
     bundle.check_place(place)
-    to, precision = (_words(words) for words in (to, precision))
+    to, precision = exporting.words(to), exporting.words(precision)
     own = exportable(model, to, precision)
     batch = _batch(own, batch)
     model = framing.framed(own, scale, offset, layout)
@@ -198,11 +198,6 @@ def _check_labels(model: Any, labels: Sequence[str] | None) -> None:
         raise UsageError(f"labels: got '{twice[0]}' again or an empty one; each class has a name of its own.")
     if len(labels) != count:
         raise UsageError(f"labels: got {len(labels)}; output '{name}' has {count} values. Give one each.")
-
-
-def _words(words: str | Sequence[str]) -> tuple[str, ...]:
-    """Return words given one by one, or in one text."""
-    return tuple(word.strip() for word in words.split(",")) if isinstance(words, str) else tuple(words)
 
 
 def _batch(model: Any, batch: int | None) -> int | None:

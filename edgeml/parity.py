@@ -161,6 +161,19 @@ def measure(expected: Float, got: Float, kind: str, tie: float = 0.0) -> Differe
     return Difference(float(difference.max()), range_error, agreement, float(min(sqnr, MOST_DB)), cosine)
 
 
+def own_rounding(model: Loaded, inputs: Arrays, outputs: Arrays) -> dict[str, Float]:
+    """Return how far each row of each of its ``outputs`` moves, (N,), when real inputs move by one rounding.
+
+    A network that amplifies it beyond a limit is not carried by float32 on that row: no file can be held to the limit.
+    """
+    moved = {name: x + np.spacing(np.abs(x).max()) if x.dtype.kind == "f" else x for name, x in inputs.items()}
+    after = model.predict(moved)
+    return {
+        name: np.abs(after[name].astype(np.float64) - values).reshape(len(values), -1).max(axis=1)
+        for name, values in outputs.items()
+    }
+
+
 def _logits(probabilities: Float) -> Float:
     logits = np.log(np.maximum(probabilities, LOGIT_FLOOR))
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))

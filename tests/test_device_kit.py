@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
@@ -64,13 +65,24 @@ def filled(folder, ms, place=None):
     return sheet
 
 
-def timed(folder, files):
-    """Time as a device's own tool would: one interpreter each, the least of many runs, in rounds."""
-    calls = []
-    for file in files:
-        interpreter = Interpreter(str(folder / file), num_threads=1)
+def call_of(path):
+    """Open a file in its runtime alone; return what runs it once."""
+    if path.suffix == ".tflite":
+        interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
-        calls.append(interpreter.invoke)
+        return interpreter.invoke
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    (source,) = session.get_inputs()
+    dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}[source.type]
+    feed = {source.name: np.ones([size if isinstance(size, int) else 1 for size in source.shape], dtype)}
+    return lambda: session.run(None, feed)
+
+
+def timed(folder, files):
+    """Time as a device's own tool would: one session each, the least of many runs, in rounds."""
+    calls = [call_of(folder / file) for file in files]
     found = np.full((len(files), ROUNDS), np.inf)
     for round_ in range(ROUNDS):
         for number, invoke in enumerate(calls):
@@ -312,3 +324,19 @@ def test_an_occupied_folder_and_words_that_are_not_known_are_refused_on_the_comm
 def test_a_name_that_is_taken_is_refused(kit, name):
     with pytest.raises(UsageError, match=f"--name {name}: is a device already"):
         device_kit.fitted(kit / device_kit.SHEET, name, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("litert", "int8"), ("onnxruntime", "float32"), ("onnxruntime", "int8")]
+)
+def test_every_runtime_and_precision_goes_round(made, runtime, precision, tmp_path):
+    recipe = recipe_file.parse(
+        RECIPE % (Path(made[1]["folder"]).parents[1] / "data.npz"), "far.yaml", ["budget.latency=[]"]
+    )
+    _, document = devices.kit(recipe, runtime, precision, 60, tmp_path / "kit", lambda event: None)
+    found = timed(tmp_path / "kit", document["files"])
+    sheet = filled(tmp_path / "kit", dict(zip(document["files"], found, strict=True)))
+    profile = device_kit.fitted(sheet, "far-away", "this machine, as if it were far away", "here")
+    print(f"{runtime} {precision}: {profile.held_out}")
+    assert profile.held_out["p90"] <= calibration.WORST_P90

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from networks import separable
+from networks import pictures, separable
 
 import edgeml
-from edgeml import bundle
+from edgeml import bundle, manifests
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.exportable import exportable
 from edgeml.onnx_operators import onnx_operators
@@ -268,3 +268,19 @@ def test_a_fixed_batch_is_counted_and_told_alike(tmp_path):
     assert sum(o.macs for o in tflite_operators(place / "model.tflite")) == 4 * macs
     assert {row["batch"] for row in bundle.read(place)["latency"]} == {4}
     assert "for a batch of 4 (" in (place / "README.md").read_text()
+
+
+def test_extremes_judge_a_file_unless_the_model_itself_is_all_rounding_there(monkeypatch, tmp_path):
+    """Flat pictures make a network with tiny deviations amplify its own rounding; a file cannot be held to that."""
+    model, x = separable(), pictures(60)
+    place = edgeml.export(model, tmp_path / "steady", to="onnx", samples=x)
+    with np.load(place / "golden.npz") as archive:
+        assert not archive["inputs"][48].any()  # the first extreme: zeros
+    monkeypatch.setattr(manifests, "own_rounding", lambda reference, inputs, outputs: {"scores": np.eye(64)[48]})
+    place = edgeml.export(model, tmp_path / "unsteady", to="onnx", samples=x)
+    with np.load(place / "golden.npz") as archive:
+        assert archive["inputs"][48].any()
+    assert edgeml.verify(place)["passed"]
+    monkeypatch.setattr(bundle, "OTHER_MACHINE_FLOAT_LIMIT", 1e-12)
+    with pytest.raises(ParityError, match=r"model.onnx: on extreme inputs .* output 'scores' differs by"):
+        edgeml.export(model, tmp_path / "off", to="onnx", samples=x)

@@ -255,8 +255,6 @@ def test_limits(limit, match, tmp_path, monkeypatch):
 
 def test_a_public_saved_model_of_mlperf_tiny(shared_data):
     path = shared_data / "models" / "mlcommons_tiny" / "keyword_spotting" / "kws_ref_model"
-    if not path.is_dir():
-        pytest.skip(f"{path} is not there")
     loaded = foreign.load(path)
     assert (loaded.input_shape, loaded.output_shape) == ((None, 49, 10, 1), (None, 12))
     assert loaded.count_params() == 24_908

@@ -258,8 +258,6 @@ def test_a_gate_that_is_not_met_leaves_nothing(tmp_path):
 
 def test_a_public_model_of_mlperf_tiny(shared_data, tmp_path):
     path = shared_data / "models" / "mlcommons_tiny" / "image_classification" / "pretrainedResnet.h5"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("float32")
     model = foreign.load(path)
     place = edgeml.export(model, tmp_path / "resnet", precision=BOTH, samples=pixels, calibration=pixels)

@@ -29,6 +29,8 @@ def canonical(graph: Graph, metadata: dict[str, str]) -> Any:
         rename(node, names)
         number(node, node.name)
         for i, value in enumerate(node.output):
+            if not value:  # an output that is left out
+                continue
             names.setdefault(value, f"{node.name}/{i}" if i else node.name)
             node.output[i] = names[value]
     arrays = {names[name]: array for name, array in graph.constants.items() if name in names}

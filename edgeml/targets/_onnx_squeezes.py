@@ -23,12 +23,7 @@ def move_squeezes_down(graph: Graph) -> int:
         axes = _axes(graph, node) if reader is not None else None
         if axes is None:
             continue
-        if reader.op_type == "Unsqueeze" and _axes(graph, reader) == axes and not graph.is_output(reader.output[0]):
-            graph.nodes.remove(node)
-            graph.nodes.remove(reader)
-            graph.replace_value(reader.output[0], node.input[0])
-            return 1
-        if _goes_back(graph, node, reader):
+        if not graph.is_output(reader.output[0]) and _goes_back(graph, node, reader, axes):
             graph.nodes.remove(node)
             graph.nodes.remove(reader)
             graph.replace_value(reader.output[0], node.input[0])
@@ -40,11 +35,13 @@ def move_squeezes_down(graph: Graph) -> int:
     return 0
 
 
-def _goes_back(graph: Graph, node: Any, reader: Any) -> bool:
-    """Tell a Reshape into the shape that a Squeeze was given; one size may be free."""
+def _goes_back(graph: Graph, node: Any, reader: Any, axes: list[int]) -> bool:
+    """Tell an Unsqueeze of the same axes, or a Reshape into the shape before the Squeeze; one size may be free."""
+    if reader.op_type == "Unsqueeze":
+        return _axes(graph, reader) == axes
     target = graph.constant(reader.input[1]) if reader.op_type == "Reshape" else None
     shape = graph.shape(node.input[0])
-    if target is None or shape is None or len(target) != len(shape) or graph.is_output(reader.output[0]):
+    if target is None or shape is None or len(target) != len(shape):
         return False
     return shape.count(None) <= 1 and target.tolist() == [-1 if size is None else size for size in shape]
 

@@ -16,8 +16,8 @@ def bodies(node: Any) -> list[Any]:
 
 
 def reads(node: Any) -> list[str]:
-    """Return what a node reads: its inputs, and what its bodies take from around them."""
-    return [*node.input, *_captured(node)]
+    """Return what a node reads: its inputs but for those left out, and what its bodies take from around them."""
+    return [value for value in [*node.input, *_captured(node)] if value]
 
 
 def rename(node: Any, names: Mapping[str, str]) -> None:
@@ -122,5 +122,5 @@ def _captured(node: Any) -> list[str]:
     for body in bodies(node):
         own = _own(body)
         taken = [value for inner in body.node for value in reads(inner)] + [output.name for output in body.output]
-        found.update(dict.fromkeys(value for value in taken if value and value not in own))
+        found.update(dict.fromkeys(value for value in taken if value not in own))
     return list(found)

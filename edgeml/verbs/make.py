@@ -209,7 +209,10 @@ def export_model(
     del log  # there is no run whose log could keep what libraries print
     place = out or Path("exported") / source.stem
     bundle.check_place(place)
-    targets, precisions = _words(to, ("tflite", "onnx")), _words(precision, ("float32",))
+    targets, precisions = (
+        exporting.words(default if given is None else given)
+        for given, default in ((to, "tflite,onnx"), (precision, "float32"))
+    )
     exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None)
     about = framing.read(source, frame)
     labels = about.labels if files["labels"] is None else read_labels(files["labels"])
@@ -242,7 +245,3 @@ def _samples(path: Path | None, model: Any, layout: str | None) -> Any:
     if not path.is_dir():
         return found
     return {name: np.transpose(x, (0, *framing.axes(framing.NHWC, layout or own))) for name, x in found.items()}
-
-
-def _words(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    return default if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
