@@ -324,19 +324,3 @@ def test_an_occupied_folder_and_words_that_are_not_known_are_refused_on_the_comm
 def test_a_name_that_is_taken_is_refused(kit, name):
     with pytest.raises(UsageError, match=f"--name {name}: is a device already"):
         device_kit.fitted(kit / device_kit.SHEET, name, "", "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("runtime", "precision"), [("litert", "int8"), ("onnxruntime", "float32"), ("onnxruntime", "int8")]
-)
-def test_every_runtime_and_precision_goes_round(made, runtime, precision, tmp_path):
-    recipe = recipe_file.parse(
-        RECIPE % (Path(made[1]["folder"]).parents[1] / "data.npz"), "far.yaml", ["budget.latency=[]"]
-    )
-    _, document = devices.kit(recipe, runtime, precision, 60, tmp_path / "kit", lambda event: None)
-    found = timed(tmp_path / "kit", document["files"])
-    sheet = filled(tmp_path / "kit", dict(zip(document["files"], found, strict=True)))
-    profile = device_kit.fitted(sheet, "far-away", "this machine, as if it were far away", "here")
-    print(f"{runtime} {precision}: {profile.held_out}")
-    assert profile.held_out["p90"] <= calibration.WORST_P90
