@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
@@ -65,24 +64,13 @@ def filled(folder, ms, place=None):
     return sheet
 
 
-def call_of(path):
-    """Open a file in its runtime alone; return what runs it once."""
-    if path.suffix == ".tflite":
-        interpreter = Interpreter(str(path), num_threads=1)
-        interpreter.allocate_tensors()
-        return interpreter.invoke
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options)
-    (source,) = session.get_inputs()
-    dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}[source.type]
-    feed = {source.name: np.ones([size if isinstance(size, int) else 1 for size in source.shape], dtype)}
-    return lambda: session.run(None, feed)
-
-
 def timed(folder, files):
-    """Time as a device's own tool would: one session each, the least of many runs, in rounds."""
-    calls = [call_of(folder / file) for file in files]
+    """Time as a device's own tool would: one interpreter each, the least of many runs, in rounds."""
+    calls = []
+    for file in files:
+        interpreter = Interpreter(str(folder / file), num_threads=1)
+        interpreter.allocate_tensors()
+        calls.append(interpreter.invoke)
     found = np.full((len(files), ROUNDS), np.inf)
     for round_ in range(ROUNDS):
         for number, invoke in enumerate(calls):
