@@ -162,8 +162,13 @@ class Ensemble:
     """How finalists become one graph."""
 
     max_members: int = rule(3, "most networks in the graph", min=1, max=16)
-    weights: str = rule("nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "uniform"))
-    mean: str = rule("auto", "how members are averaged", choices=("auto", "arithmetic", "geometric"))
+    weights: str = rule(
+        "nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "greedy", "random", "uniform")
+    )
+    mean: str = rule(
+        "auto", "how members are averaged; auto: as the blend log-loss says",
+        choices=("auto", "arithmetic", "geometric", "exponential"),
+    )  # fmt: skip
     keep: str = rule(
         "when_better", "when the ensemble ships instead of the best single network", choices=("when_better", "always")
     )

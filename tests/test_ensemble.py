@@ -7,13 +7,14 @@ import pytest
 import edgeml
 from edgeml import ensemble, recipe
 from edgeml.ensemble import choice as choice_module
-from edgeml.ensemble import weights
-from edgeml.ensemble.choice import total
+from edgeml.ensemble import sets, weights
+from edgeml.ensemble.charge import total
 from edgeml.errors import BudgetError
 from edgeml.records import Budget, Cost, Limit
 
 L = keras.layers
 MEANS = ("arithmetic", "geometric")
+ALL_MEANS = tuple(ensemble.MEANS)
 
 
 def members(count, samples=400, classes=4, skill=(2.0, 2.0, 0.0), seed=0):
@@ -25,10 +26,21 @@ def members(count, samples=400, classes=4, skill=(2.0, 2.0, 0.0), seed=0):
     return powers / powers.sum(axis=2, keepdims=True), labels
 
 
+def planted(seed, skill=1.0):
+    """Six good candidates that err together, and a weak one whose mistakes are its own."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, 1500)
+    truth, shared = np.eye(4)[labels], rng.normal(0, 1.3, (1500, 4))
+    logits = [2.2 * truth + shared + rng.normal(0, 0.05, (1500, 4)) for _ in range(6)]
+    logits.append(skill * truth + rng.normal(0, 0.9, (1500, 4)))
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=2, keepdims=True), labels
+
+
 # --- weights
 
 
-@pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize("mean", ALL_MEANS)
 def test_useless_members_get_little_and_equal_ones_alike(mean):
     probs, labels = members(3)
     found = ensemble.fit_weights(probs, labels, mean=mean)
@@ -56,9 +68,10 @@ def test_fitting_is_reproducible():
         (lambda p, y: (p[0], y, "uniform"), r"got shape \(400, 4\)"),
         (lambda p, y: (p, y[:-1], "uniform"), r"labels of shape \(399,\)"),
         (lambda p, y: (p, y[:, None], "nelder-mead"), r"labels of shape \(400, 1\).*class indices"),
-        (lambda p, y: (p, y, "nelder"), "method: got 'nelder'; nelder-mead or uniform is allowed"),
+        (lambda p, y: (p, y, "nelder"), "method: got 'nelder'; nelder-mead, greedy, random, uniform are allowed"),
         (lambda p, y: (p[:1], y, "nelder"), "method: got 'nelder'"),
         (lambda p, y: (p * np.nan, y, "nelder-mead"), "NaN"),
+        (lambda p, y: (p - 0.5, y, "nelder-mead"), "probabilities are due, from 0 to 1"),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(change, words):
@@ -72,6 +85,45 @@ def test_blend_is_the_textbook_mean():
     np.testing.assert_allclose(ensemble.blend(probs, w), sum(a * p for a, p in zip(w, probs, strict=True)))
     product = np.prod([p**a for a, p in zip(w, probs, strict=True)], axis=0)
     np.testing.assert_allclose(ensemble.blend(probs, w, "geometric"), product / product.sum(axis=1, keepdims=True))
+    powers = sum(a * np.exp(p) for a, p in zip(w, probs, strict=True))
+    np.testing.assert_allclose(ensemble.blend(probs, w, "exponential"), powers / powers.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("mean", ALL_MEANS)
+@pytest.mark.parametrize("method", ["greedy", "random"])
+def test_other_methods_come_near_the_least_loss(method, mean):
+    for seed, skill in enumerate([(2.0, 2.0, 0.0), (1.0, 0.2, 1.5), (3.0, 1.0, 1.0)]):
+        probs, labels = members(3, skill=skill, seed=seed)
+        least, found, even = (
+            ensemble.log_loss(ensemble.blend(probs, ensemble.fit_weights(probs, labels, one, mean=mean), mean), labels)
+            for one in ("nelder-mead", method, "uniform")
+        )
+        assert least - 1e-6 <= found <= min(even, least + 0.005)
+
+
+def test_greedy_weights_are_shares_of_a_bag_and_drop_the_useless():
+    probs, labels = members(3, skill=(3.0, 2.9, 0.0))
+    found = ensemble.fit_weights(probs, labels, "greedy")
+    assert found[2] == 0
+    size = next(n for n in range(1, weights.BAG + 1) if np.allclose(n * found, np.round(n * found)))
+    assert size <= weights.BAG
+    probs, labels = members(2, skill=(6.0, 0.0), samples=50)
+    np.testing.assert_array_equal(ensemble.fit_weights(probs, labels, "greedy"), [1, 0])
+
+
+def test_random_search_follows_its_seed():
+    probs, labels = members(3)
+    first, again, other = (ensemble.fit_weights(probs, labels, "random", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_flat_start_does_not_end_the_search_for_weights():
+    """SciPy's own first simplex around zero is 0.00025 wide: all its corners are alike, and it ended there."""
+    probs, labels = planted(0)
+    probs = np.concatenate([probs[:2], probs[-1:]])
+    found = ensemble.fit_weights(probs, labels, mean="geometric")
+    assert abs(found - 1 / 3).max() > 0.05
 
 
 def test_folds_are_alike_in_size_and_classes():
@@ -82,8 +134,8 @@ def test_folds_are_alike_in_size_and_classes():
     assert (weights.folds(labels, 0) != weights.folds(labels, 1)).any()
 
 
-@pytest.mark.parametrize("mean", MEANS)
-def test_one_start_finds_the_best_of_many(mean):
+@pytest.mark.parametrize("mean", ALL_MEANS)
+def test_one_fit_finds_the_best_of_many(mean):
     from scipy.optimize import minimize
 
     for seed, skill in enumerate([(2.0, 2.0, 0.0), (1.0, 0.2, 1.5), (3.0, 1.0, 1.0), (0.5, 0.4, 0.3)]):
@@ -97,6 +149,44 @@ def test_one_start_finds_the_best_of_many(mean):
         best = min(minimize(loss, start, method="BFGS").fun for start in starts)
         found = ensemble.log_loss(ensemble.blend(probs, ensemble.fit_weights(probs, labels, mean=mean), mean), labels)
         assert found <= best + 1e-5
+
+
+# --- differences and sets
+
+
+def test_differences_by_hand():
+    labels = np.array([0, 0, 1, 1])
+    votes = np.array([[0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
+    found = ensemble.pairwise(np.eye(2)[votes], labels)
+    np.testing.assert_allclose(found.disagreement, [[0, 0.25, 0.25], [0.25, 0, 0.5], [0.25, 0.5, 0]])
+    np.testing.assert_allclose(found.double_fault, [[0.25, 0.25, 0], [0.25, 0.5, 0], [0, 0, 0]])
+    a, b = np.array([0, 0, 0, 1.0]), np.array([0, 1, 0, 1.0])
+    assert found.error_correlation[0, 1] == pytest.approx(np.corrcoef(a, b)[0, 1])
+    np.testing.assert_allclose(np.diag(found.error_correlation), 1)
+    assert found.error_correlation[0, 2] == 0  # the third never errs
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_growth_finds_the_best_of_all_sets(seed):
+    """Of ten candidates with costs, whose sets can all be tried."""
+    from itertools import combinations
+
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, 300)
+    logits = rng.uniform(0, 2, (10, 1, 1)) * np.eye(3)[labels] + rng.normal(0, 1, (10, 300, 3))
+    powers = np.exp(logits)
+    true = (powers / powers.sum(axis=2, keepdims=True))[:, np.arange(300), labels]
+    cost = rng.integers(1, 10, 10)
+    fits = lambda one: cost[list(one)].sum() <= 14  # noqa: E731
+    grown = sets.grow(true, fits, 3)
+    for size in (2, 3):
+        every = [one for one in combinations(range(10), size) if fits(one)]
+        worth = {one: -np.log(sets._settled(true[list(one)])).mean() for one in every}
+        best = min(worth, key=worth.get)
+        assert worth[grown.by_size[size][0]] <= worth[best] + 1e-9
+        assert all(fits(one) for one in grown.by_size[size])
+    assert sets.grow(true, lambda one: False, 3) == sets.Grown({}, 0)
+    assert list(sets.grow(true[:1], fits, 3).by_size) == [1]
 
 
 # --- the graph
@@ -237,6 +327,40 @@ def test_a_set_whose_graph_was_refused_gives_way_to_another():
         refused.append(frozenset(choice.members))
     choice = ensemble.choose(probs, labels, [cost_of(1)] * 3, Budget(), recipe.Ensemble(), refused=refused)
     assert choice.members == (0,)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weak_candidate_whose_mistakes_are_its_own_is_found(seed):
+    probs, labels = planted(seed)
+    accuracy = (probs.argmax(axis=2) == labels).mean(axis=1)
+    assert accuracy[6] < accuracy[:6].min() - 0.1
+    choice = chosen(probs, labels, [cost_of(100)] * 7)
+    assert 6 in choice.members
+    weight = choice.weights[choice.members.index(6)]
+    assert 0.05 < weight < 0.4
+    assert choice.gain_95[0] > 0
+
+
+def test_a_member_that_brings_no_more_than_noise_is_left_out():
+    probs, labels = planted(0)
+    choice = chosen(probs, labels, [cost_of(100)] * 7, max_members=4)
+    assert len(choice.members) == 2  # further copies of the good one
+    two, three, *_ = choice.steps
+    assert (two.size, two.against, two.taken) == (2, 1, True)
+    assert (three.size, three.against, three.taken) == (3, 2, False)
+    assert three.gain_95[0] <= 0
+    assert choice.loss == two.loss
+
+
+def test_the_best_of_several_is_known_though_the_single_one_ships():
+    probs, labels = members(1)
+    rng = np.random.default_rng(0)
+    probs = np.concatenate([probs, np.clip(probs + rng.normal(0, 1e-3, probs.shape), 1e-3, None)])
+    probs /= probs.sum(axis=2, keepdims=True)
+    choice = chosen(probs, labels, [cost_of(100)] * 2)
+    assert len(choice.members) == 1
+    assert set(choice.ensemble.members) == {0, 1}
+    assert chosen(probs, labels, [cost_of(100)] * 2, max_members=1).ensemble is None
 
 
 def test_latency_adds_up():

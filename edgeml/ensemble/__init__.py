@@ -1,7 +1,12 @@
 """Ensembles: who joins, with what weight, and how they become one graph."""
 
-from edgeml.ensemble.choice import Choice, choose
+from edgeml.ensemble.choice import Blend, Choice, choose
+from edgeml.ensemble.diversity import Diversity, pairwise
 from edgeml.ensemble.graph import compile_ensemble
-from edgeml.ensemble.weights import blend, fit_weights, log_loss
+from edgeml.ensemble.means import MEANS, blend, log_loss, losses
+from edgeml.ensemble.weights import METHODS, fit_weights
 
-__all__ = ["Choice", "blend", "choose", "compile_ensemble", "fit_weights", "log_loss"]
+__all__ = [
+    "MEANS", "METHODS", "Blend", "Choice", "Diversity", "blend", "choose", "compile_ensemble", "fit_weights",
+    "log_loss", "losses", "pairwise",
+]  # fmt: skip

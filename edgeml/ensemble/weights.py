@@ -1,56 +1,64 @@
 """Blend weights, fitted on data that no member was trained on and the search never saw.
 
-    arithmetic   p = Σ wᵢ pᵢ
-    geometric    p = softmax(Σ wᵢ log pᵢ)      the weighted mean of logits
+    nelder-mead   least log-loss over softmax parameters (Nelder & Mead 1965), begun again where it ended
+    greedy        a bag that takes the best member again and again; weights are shares of it (Caruana et al. 2004)
+    random        the best of many Dirichlet draws, even weights among them: first flat, then around the best so far
+    uniform       even weights, nothing is fitted
 
-Weights are softmax-parametrised, so they are positive and sum to one. Both losses are convex in the weights: one start
-finds the least. What weights are worth is told by rows that they were not fitted on (``folds``).
+Weights are never negative and sum to one. The log-loss of an arithmetic or geometric mean is convex in them, that of
+the exponential one is not: there further starts lean towards each member. What weights are worth is told by rows that
+they were not fitted on (``folds``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
-EPSILON = 1e-7  # as Keras clips probabilities before the logarithm
+from edgeml.ensemble.means import EPSILON, MEANS, Float, log_loss
+
 FOLDS = 5
-
-
-def blend(probabilities: Float, weights: Float, mean: str = "arithmetic") -> Float:
-    """Average ``probabilities`` (M, N, K) with ``weights`` (M,) into (N, K)."""
-    if mean == "arithmetic":
-        return np.asarray(np.tensordot(weights, probabilities, axes=1))
-    logs = np.tensordot(weights, np.log(np.maximum(probabilities, EPSILON)), axes=1)
-    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def losses(probabilities: Float, labels: NDArray[np.int64]) -> Float:
-    """Return the log-loss of each row of (N, K)."""
-    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], EPSILON, 1.0)))
-
-
-def log_loss(probabilities: Float, labels: NDArray[np.int64]) -> float:
-    """Return the mean log-loss of (N, K)."""
-    return float(losses(probabilities, labels).mean())
+RESTARTS = 4  # a simplex may collapse before the least is reached: from there a fresh one goes on
+LEAST_PROGRESS = 1e-7  # of log-loss, for which another restart is worth it
+EDGE = 0.5  # of the first simplex; SciPy's own around 0 is 0.00025 wide, and ends there where the loss is flat
+LEAN = 2.0  # softmax parameter of the member that a further start leans to
+BAG = 50  # draws of greedy selection
+DRAWS = 500  # of random search, in stages:
+SHARPNESS = (0, 10, 100, 1000)  # how closely a stage's draws lie around the best before it
+Labels = NDArray[np.int64]
+Loss = Callable[[Float], float]  # of weights (M,)
 
 
 def fit_weights(
-    probs: Float,
-    labels: NDArray[np.int64],
-    method: str = "nelder-mead",
-    *,
-    mean: str = "arithmetic",
+    probs: Float, labels: Labels, method: str = "nelder-mead", *, mean: str = "arithmetic", seed: int = 0
 ) -> Float:
     """Fit weights (M,) to member probabilities (M, N, K) and labels (N,).
 
-    Methods: ``uniform``; ``nelder-mead``: log-loss over softmax parameters (Nelder & Mead 1965).
+    Methods: nelder-mead, greedy, random (drawn with ``seed``), uniform. Means: arithmetic, geometric, exponential.
 
     Raises:
-        ValueError: an unknown method, or arrays that do not belong together.
+        ValueError: an unknown method or mean, or arrays that do not belong together.
     """
     probs = np.asarray(probs, np.float64)
+    _check(probs, labels, method, mean)
+    members = len(probs)
+    if members == 1:
+        return np.ones(1)
+    return METHODS[method](_loss_of(probs, labels, mean), members, mean, seed)
+
+
+def _loss_of(probs: Float, labels: Labels, mean: str) -> Loss:
+    """Return the log-loss as a function of weights, with all that does not depend on them done before."""
+    true = probs[:, np.arange(len(labels)), labels]
+    if mean == "arithmetic":  # other classes than the true one do not matter
+        return lambda weights: float(-np.log(np.clip(weights @ true, EPSILON, 1.0)).mean())
+    terms, finish = MEANS[mean].term(probs), MEANS[mean].finish
+    return lambda weights: log_loss(finish(np.tensordot(weights, terms, axes=1)), labels)
+
+
+def _check(probs: Float, labels: Labels, method: str, mean: str) -> None:
     if probs.ndim != 3 or len(probs) == 0 or probs.shape[1:2] != np.shape(labels):
         raise ValueError(
             f"probs: got shape {probs.shape} for labels of shape {np.shape(labels)};"
@@ -58,24 +66,64 @@ def fit_weights(
         )
     if not np.all(np.isfinite(probs)):
         raise ValueError("probs: got NaN or infinite values; drop the member that diverged")
-    if method not in ("nelder-mead", "uniform"):
-        raise ValueError(f"method: got '{method}'; nelder-mead or uniform is allowed")
-    members = len(probs)
-    if method == "uniform" or members == 1:
-        return np.full(members, 1.0 / members)
-    return _nelder_mead(probs, labels, mean)
+    if probs.min() < 0:
+        raise ValueError(f"probs: got {probs.min():g}; probabilities are due, from 0 to 1")
+    for what, word, known in (("method", method, METHODS), ("mean", mean, MEANS)):
+        if word not in known:
+            raise ValueError(f"{what}: got '{word}'; {', '.join(known)} are allowed")
 
 
-def _nelder_mead(probs: Float, labels: NDArray[np.int64], mean: str) -> Float:
+def _nelder_mead(loss: Loss, members: int, mean: str, _seed: int) -> Float:
     from scipy.optimize import minimize
 
-    free = len(probs) - 1  # the last parameter is fixed at 0: softmax only knows differences
-
-    def loss(parameters: Float) -> float:
-        return log_loss(blend(probs, _softmax(parameters), mean), labels)
-
+    free = members - 1  # the last parameter is fixed at 0: softmax only knows differences
     options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 200 * free, "adaptive": True}
-    return _softmax(minimize(loss, np.zeros(free), method="Nelder-Mead", options=options).x)
+    starts = [np.zeros(free)]
+    if mean == "exponential":
+        starts += [*(LEAN * np.eye(free)), np.full(free, -LEAN)]
+    found = []
+    for start in starts:
+        least, at = np.inf, start
+        for _ in range(RESTARTS):
+            simplex = np.vstack([at, at + EDGE * np.eye(free)])
+            result = minimize(
+                lambda t: loss(_softmax(t)), at, method="Nelder-Mead", options=options | {"initial_simplex": simplex}
+            )
+            progress, least, at = least - result.fun, result.fun, result.x
+            if progress < LEAST_PROGRESS:
+                break
+        found.append((least, at))
+    return _softmax(min(found, key=lambda pair: pair[0])[1])
+
+
+def _greedy(loss: Loss, members: int, _mean: str, _seed: int) -> Float:
+    bag, bags = np.zeros(members), list[tuple[float, Float]]()
+    for drawn in range(1, BAG + 1):
+        worth = [loss((bag + one) / drawn) for one in np.eye(members)]
+        bag = bag + np.eye(members)[int(np.argmin(worth))]
+        bags.append((min(worth), bag / drawn))
+    return min(bags, key=lambda pair: pair[0])[1]
+
+
+def _random(loss: Loss, members: int, _mean: str, seed: int) -> Float:
+    rng = np.random.default_rng(seed)
+    best = _uniform(loss, members, _mean, seed)
+    for sharpness in SHARPNESS:
+        drawn = rng.dirichlet(1 + sharpness * best, DRAWS // len(SHARPNESS))
+        best = np.asarray(min([best, *drawn], key=loss))
+    return best
+
+
+def _uniform(_loss: Loss, members: int, _mean: str, _seed: int) -> Float:
+    return np.full(members, 1.0 / members)
+
+
+METHODS: Mapping[str, Callable[[Loss, int, str, int], Float]] = {
+    "nelder-mead": _nelder_mead,
+    "greedy": _greedy,
+    "random": _random,
+    "uniform": _uniform,
+}
 
 
 def _softmax(parameters: Float) -> Float:
@@ -84,7 +132,7 @@ def _softmax(parameters: Float) -> Float:
     return np.asarray(powers / powers.sum())
 
 
-def folds(labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+def folds(labels: Labels, seed: int = 0) -> Labels:
     """Return the fold of each row (N,): 5 of them, stratified by class."""
     fold = np.empty(len(labels), np.int64)
     order = np.random.default_rng(seed).permutation(len(labels))

@@ -1,0 +1,62 @@
+"""What networks side by side in one graph cost, from what each costs alone: never less than the graph.
+
+params, MACs, bytes   the sum, and one weight for each member
+activations, arena    of the largest member, with the input and the outputs of the others held meanwhile
+latency               the sum: members run one after the other on one thread
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgeml import arena
+from edgeml.costs import cost as cost_of
+from edgeml.operators import Operator
+from edgeml.records import Cost, Limit
+
+
+def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
+    """Return the cost of networks side by side, with one weight each where there are several.
+
+    Peak activations are an upper bound: while the largest member runs, the input waits for the others, and each of the
+    others holds its output. So is the arena: of the members' activations, which are at least their peaks, the largest
+    counts alone.
+    """
+    if len(costs) == 1:
+        return costs[0]
+    mixture = cost_of(_mixture(len(costs), classes))
+    peaks = [cost.peak_activation_bytes for cost in costs]
+    arenas = _added([*costs, mixture], "arena_bytes")
+    shared = sum(peaks) - max(peaks) + len(costs) * arena.TAIL_FIXED_BYTES - arena.aligned(input_elements)
+    return Cost(
+        params=sum(cost.params for cost in costs) + mixture.params,
+        macs=sum(cost.macs for cost in costs),
+        weight_bytes=_added([*costs, mixture], "weight_bytes"),
+        peak_activation_bytes=max(peaks) + input_elements + len(costs) * classes,
+        arena_bytes={precision: size - shared for precision, size in arenas.items()},
+        file_bytes={
+            target: _sums(cost.file_bytes[target] for cost in [*costs, mixture]) for target in costs[0].file_bytes
+        },
+    )
+
+
+def _mixture(members: int, classes: int) -> list[Operator]:
+    """List what averages the members: a weight for each, and the sum."""
+    outputs = [Operator(f"member_{i}", "input", (), (classes,)) for i in range(members)]
+    weighted = [Operator(f"weight_{i}", "affine", (o.name,), (classes,), weights=1) for i, o in enumerate(outputs)]
+    return [*outputs, *weighted, Operator("sum", "add", tuple(o.name for o in weighted), (classes,))]
+
+
+def _added(costs: Sequence[Cost], key: str) -> dict[str, int]:
+    return _sums(getattr(cost, key) for cost in costs)
+
+
+def _sums(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add up by name what all have counted."""
+    first, *others = counted
+    return {name: value + sum(o[name] for o in others) for name, value in first.items()}
+
+
+def summed(latency_ms: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:
+    """Add up latencies: members run one after the other on one thread."""
+    return {limit: sum(ms[limit] for ms in latency_ms) for limit in latency_ms[0]} if latency_ms else {}
