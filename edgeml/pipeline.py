@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, latency_budget, splits, tensorboards
+from edgeml import data, latency_budget, shortlist, splits, tensorboards
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
@@ -92,34 +92,6 @@ def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_even
     return runner.search(run, networks, space.feasibility_of(run.recipe, networks, profiles), engine, on_event)
 
 
-def pick_finalists(candidates: Sequence[Candidate], count: int, objective: str = "val_accuracy") -> list[Candidate]:
-    """Take the best of each share of the budget in turn, the best of all first: members must fit together.
-
-    A promoted trial is the network of its parent: of these, only the best one is taken.
-    """
-    finished = [c for c in candidates if c.status == "completed"]
-    ranked = sorted(finished, key=lambda c: (-c.metrics[objective], c.metrics["val_loss"]))
-    origins = _origins(candidates)
-    first = {origins[c.id]: c for c in reversed(ranked)}
-    ranked = [c for c in ranked if first[origins[c.id]] is c]
-    queues = {share: [c for c in ranked if c.share == share] for share in dict.fromkeys(c.share for c in ranked)}
-    picked: list[Candidate] = []
-    while len(picked) < count and any(queues.values()):
-        for queue in queues.values():
-            if queue and len(picked) < count:
-                picked.append(queue.pop(0))
-    return sorted(picked, key=ranked.index)
-
-
-def _origins(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """Return the first trial of each trial's network: Hyperband's promoted ones name their parent."""
-    found: dict[str, str] = {}
-    for c in sorted(candidates, key=lambda c: c.number):  # a parent has the smaller one
-        parent = c.hyperparameters.get("tuner/trial_id")
-        found[c.id] = found.get(f"t{int(parent):04d}", c.id) if parent else c.id
-    return found
-
-
 def train_finalists(
     run: RunFolder, engine: Engine, candidates: Sequence[Candidate], on_event: OnEvent
 ) -> list[Candidate]:
@@ -131,7 +103,7 @@ def train_finalists(
         TrialsError: all of them failed.
     """
     config = run.recipe.train
-    picked = pick_finalists(candidates, config.finalists, run.recipe.search.objective)
+    picked = shortlist.pick(run, candidates, config.finalists)
     finalists = [_seeded(c, number) for c in picked for number in range(1, config.seeds + 1)]
     known = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
     about: dict[str, dict[str, Any]] = {

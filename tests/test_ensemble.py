@@ -185,7 +185,7 @@ def test_growth_finds_the_best_of_all_sets(seed):
         best = min(worth, key=worth.get)
         assert worth[grown.by_size[size][0]] <= worth[best] + 1e-9
         assert all(fits(one) for one in grown.by_size[size])
-    assert sets.grow(true, lambda one: False, 3) == sets.Grown({}, 0)
+    assert sets.grow(true, lambda one: False, 3) == sets.Grown({}, {}, 0)
     assert list(sets.grow(true[:1], fits, 3).by_size) == [1]
 
 

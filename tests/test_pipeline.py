@@ -8,7 +8,7 @@ import pytest
 
 from edgeml import pipeline, recipe_file, run_folder
 from edgeml.errors import TrialsError
-from edgeml.pipeline import affordable_epochs, pick_finalists
+from edgeml.pipeline import affordable_epochs
 from edgeml.records import Cost
 from edgeml.search.candidates import Candidate
 from edgeml.search.engine import Outcome
@@ -26,15 +26,6 @@ CANDIDATES = [
     candidate("t3", "1/2", 0.5),
     candidate("t4", "1", 0.99, status="failed"),
 ]
-
-
-def test_the_best_of_all_comes_first_even_alone():
-    assert [c.id for c in pick_finalists(CANDIDATES, 1)] == ["t1"]
-
-
-def test_every_share_of_the_budget_sends_its_best():
-    assert [c.id for c in pick_finalists(CANDIDATES, 2)] == ["t1", "t0"]
-    assert [c.id for c in pick_finalists(CANDIDATES, 9)] == ["t1", "t2", "t0", "t3"]
 
 
 RECIPE = """schema_version: 1
@@ -74,22 +65,6 @@ def test_a_finalist_may_take_a_quarter_more_than_its_share_of_the_time(tmp_path,
         run.close()
         expected = None if limit == "null" else 1.25 * 60 / rounds
         assert [job.stop_after_seconds for job in engine.jobs] == [expected] * finalists
-
-
-def promoted(name, parent, accuracy):
-    return replace(candidate(name, 1, accuracy), hyperparameters={"tuner/trial_id": parent})
-
-
-def test_a_promoted_trial_stands_for_its_parents():
-    chain = [candidate("t0000", 1, 0.7), candidate("t0001", 1, 0.6), promoted("t0002", "0", 0.9)]
-    chain.append(promoted("t0003", "2", 0.8))
-    assert [c.id for c in pick_finalists(chain, 4)] == ["t0002", "t0001"]
-
-
-def test_finalists_follow_the_objective():
-    pair = [candidate("t0", 1, 0.9), candidate("t1", 1, 0.8)]
-    pair = [replace(c, metrics={**c.metrics, "val_balanced_accuracy": 1 - c.metrics["val_accuracy"]}) for c in pair]
-    assert [c.id for c in pick_finalists(pair, 2, "val_balanced_accuracy")] == ["t1", "t0"]
 
 
 class Instant:

@@ -73,7 +73,7 @@ LAYERS = (
     ("calibration_draw",),
     ("calibration",),
     ("search", "device_kit"),
-    ("latency_budget",),
+    ("latency_budget", "shortlist"),
     ("evaluation", "pipeline", "tuners"),
     ("bundle", "report", "assembly", "recipe_search"),
     ("selection",),

@@ -8,6 +8,7 @@ latency               the sum: members run one after the other on one thread
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from edgeml import arena
 from edgeml.costs import cost as cost_of
@@ -24,7 +25,7 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
     """
     if len(costs) == 1:
         return costs[0]
-    mixture = cost_of(_mixture(len(costs), classes))
+    mixture = _mixture_cost(len(costs), classes)
     peaks = [cost.peak_activation_bytes for cost in costs]
     arenas = _added([*costs, mixture], "arena_bytes")
     shared = sum(peaks) - max(peaks) + len(costs) * arena.TAIL_FIXED_BYTES - arena.aligned(input_elements)
@@ -38,6 +39,11 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
             target: _sums(cost.file_bytes[target] for cost in [*costs, mixture]) for target in costs[0].file_bytes
         },
     )
+
+
+@lru_cache
+def _mixture_cost(members: int, classes: int) -> Cost:
+    return cost_of(_mixture(members, classes))
 
 
 def _mixture(members: int, classes: int) -> list[Operator]:

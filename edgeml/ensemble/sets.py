@@ -27,9 +27,13 @@ ROWS = 4096  # at most so many rows rank sets; weights are fitted on all of them
 
 @dataclass(frozen=True)
 class Grown:
-    """Sets by size, each size's best first, as indices in rising order; ``seen``: sets within budget looked at."""
+    """Sets by size, each size's best first, as indices in rising order, with their ``losses``.
+
+    ``seen``: how many sets within budget were looked at.
+    """
 
     by_size: dict[int, list[Members]]
+    losses: dict[Members, float]
     seen: int
 
 
@@ -37,16 +41,16 @@ def grow(true: Float, fits: Callable[[Members], bool], most: int) -> Grown:
     """Grow sets of up to ``most`` candidates, whose probabilities of the true class are ``true`` (M, N)."""
     true = np.maximum(true[:, :: -(-true.shape[1] // ROWS)], EPSILON)
     sets: dict[Members, Float] = {(i,): true[i] for i in range(len(true)) if fits((i,))}
-    found = {1: sorted(sets, key=lambda one: _loss(sets[one]))} if sets else {}
-    seen = len(sets)
-    for size in range(2, most + 1):
-        ranked = _larger(true, sets, fits)
-        seen += len(ranked)
-        sets = {members: _settled(true[list(members)]) for members in ranked[:BREADTH]}
+    by_size, losses, seen = dict[int, list[Members]](), dict[Members, float](), len(sets)
+    for size in range(1, most + 1):
         if not sets:
             break
-        found[size] = sorted(sets, key=lambda one: _loss(sets[one]))
-    return Grown(found, seen)
+        losses |= {members: _loss(p) for members, p in sets.items()}
+        by_size[size] = sorted(sets, key=lambda one: losses[one])
+        larger = _larger(true, sets, fits) if size < most else []
+        seen += len(larger)
+        sets = {members: _settled(true[list(members)]) for members in larger[:BREADTH]}
+    return Grown(by_size, losses, seen)
 
 
 def _larger(true: Float, sets: dict[Members, Float], fits: Callable[[Members], bool]) -> list[Members]:

@@ -33,6 +33,7 @@ OnEpoch = Callable[[int, Metrics], None]
 Splits = Mapping[str, Arrays]
 STATISTICS_SAMPLES = 4096  # 1,000 to 10,000 are enough (see batch_statistics)
 RECOUNTED = ("params", "macs", "peak_activation_bytes")  # arenas depend on the order in which operators are listed
+SAID = "validation.npy"  # in a trial's folder: its probabilities (N, K) of the validation split
 LEAST_BATCH = 128  # of them: smaller batches add noise to what the layers behind see
 
 
@@ -115,9 +116,20 @@ def _try(files: RunFiles, space: Space, splits: Splits, job: Job, on_epoch: OnEp
     if job.stop_after_seconds is not None:
         stopping.append(train.stop_after(model, job.stop_after_seconds))
     _fit(files, model, few, seed, epochs - first, on_epoch, [*stopping, *callbacks])
+    _keep_what_it_says(files, job.id, model, splits["validation"][0])
     if config.oracle == "hyperband":  # its promoted trials start from these weights
         model.save_weights(files.path("trials", job.id, "network.weights.h5"))
     return built
+
+
+def _keep_what_it_says(files: RunFiles, name: str, model: Any, x: Any) -> None:
+    """Keep a trial's probabilities of the validation split: who is trained to the end depends on who errs where."""
+    batches = range(0, len(x), train.EVALUATION_BATCH)  # called one by one: tracing a graph for them takes longer
+    said = [np.asarray(model(x[i : i + train.EVALUATION_BATCH].astype("float32"), training=False)) for i in batches]
+    path = files.path("trials", name, SAID)
+    beside = path.with_name(f"partial_{SAID}")
+    np.save(beside, np.concatenate(said))
+    os.replace(beside, path)
 
 
 def _board(files: RunFiles, splits: Splits, job: Job) -> tensorboards.Board | None:
