@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import calibration, costs, ensemble, latency_budget, pipeline
-from edgeml.ensemble import Choice
+from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
 from edgeml.keras_operators import keras_operators
@@ -32,12 +32,22 @@ INPUT = "image"
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """The finalists that may ship, with what they say about the blend split."""
+    """The finalists that may ship, with what they say about the blend split, (M, N, K), and its labels.
+
+    ``input_elements``: scalars of one sample.
+    """
 
     finalists: tuple[Candidate, ...]
     models: tuple[Any, ...]
     blend: NDArray[np.float64]
+    labels: NDArray[np.int64]
     standings: tuple[tuple[Standing, ...], ...]
+    input_elements: int
+
+    @property
+    def losses(self) -> list[float]:
+        """The blend log-loss of each finalist."""
+        return [ensemble.log_loss(one, self.labels) for one in self.blend]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +60,18 @@ class Graph:
     cost: Cost
 
 
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """Who could ship, who does, and the graph of it."""
+
+    field: Field
+    choice: Choice
+    graph: Graph
+
+
 def assemble(
     run: RunFolder, finalists: Sequence[Candidate], arrays: Mapping[str, Arrays], on_event: OnEvent, seconds: Seconds
-) -> tuple[Field, Choice, Graph]:
+) -> Assembled:
     """Choose the members on the blend split and compile the graph that ships.
 
     Raises:
@@ -64,15 +83,18 @@ def assemble(
         probabilities = np.stack([probabilities_of(model, x) for model in models])
         profiles = latency_budget.profiles_of_search(run)
         standings = [_standings(run, profiles, model, arrays, on_event) for model in models]
-        field = Field(tuple(finalists), tuple(models), probabilities, tuple(standings))
+        elements = math.prod(x.shape[1:])
+        field = Field(
+            tuple(finalists), tuple(models), probabilities, np.asarray(y, np.int64), tuple(standings), elements
+        )
         field = _within_latency(run, field)
-        choice, graph = _within_budget(run.recipe, field, np.asarray(y), math.prod(x.shape[1:]))
+        choice, graph = _within_budget(run.recipe, field)
     run.ledger.append("ensemble_fitted", members=[field.finalists[i].id for i in choice.members],
                       weights=choice.weights, mean=choice.mean, reason=choice.reason)  # fmt: skip
-    return field, choice, graph
+    return Assembled(field, choice, graph)
 
 
-def _within_budget(recipe: Recipe, field: Field, labels: NDArray[Any], input_elements: int) -> tuple[Choice, Graph]:
+def _within_budget(recipe: Recipe, field: Field) -> tuple[Choice, Graph]:
     """Choose, compile and judge; a set whose graph is over budget, though its sum was not, gives way to another.
 
     Raises:
@@ -81,18 +103,23 @@ def _within_budget(recipe: Recipe, field: Field, labels: NDArray[Any], input_ele
     predicted, refused = [costs.charged(candidate.cost) for candidate in field.finalists], set[frozenset[int]]()
     while True:
         choice = ensemble.choose(
-            field.blend, labels, predicted, recipe.budget, recipe.ensemble,
+            field.blend, field.labels, predicted, recipe.budget, recipe.ensemble,
             latency_ms=[latency_budget.judged(one) for one in field.standings],
-            input_elements=input_elements, refused=refused, seed=recipe.search.seed,
+            input_elements=field.input_elements, refused=refused, seed=recipe.search.seed,
         )  # fmt: skip
-        trained = ensemble.compile_ensemble([field.models[i] for i in choice.members], choice.weights, choice.mean)
-        graph = fold(trained, recipe.export.files)
+        graph = graph_of(field, choice.shipping, recipe.export.files)
         broken = recipe.budget.violations(costs.charged(graph.cost))
         if not broken:
             return choice, graph
         if len(choice.members) == 1:
             raise BudgetError(f"budget: the compiled graph is over it: {'; '.join(broken)}. Raise the budget a little.")
         refused.add(frozenset(choice.members))
+
+
+def graph_of(field: Field, blend: Blend, files: Sequence[File]) -> Graph:
+    """Compile a weighted mean of finalists into one graph."""
+    models = [field.models[i] for i in blend.members]
+    return fold(ensemble.compile_ensemble(models, blend.weights.tolist(), blend.mean), files)
 
 
 def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True) -> Graph:
@@ -137,7 +164,7 @@ def _within_latency(run: RunFolder, field: Field) -> Field:
             " budget.macs."
         )
     kept = [i for i, is_within in enumerate(fits) if is_within]
-    return Field(
-        tuple(field.finalists[i] for i in kept), tuple(field.models[i] for i in kept), field.blend[kept],
-        tuple(field.standings[i] for i in kept),
+    return replace(
+        field, finalists=tuple(field.finalists[i] for i in kept), models=tuple(field.models[i] for i in kept),
+        blend=field.blend[kept], standings=tuple(field.standings[i] for i in kept),
     )  # fmt: skip

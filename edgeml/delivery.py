@@ -1,12 +1,13 @@
-"""From finalists to a proven bundle: assemble the graph, export, prove, benchmark, judge, write.
+"""From a graph to a proven bundle: export, prove, benchmark, judge, write.
 
-    finalists ─► graph ─► files ─► parity ─► latency ─► test (once) ─► bundle + report
+    graph ─► files ─► parity ─► latency ─► test (once) ─► bundle + report
 
 Everything is written into a staging folder; a gate that fails leaves the output folder as it was.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, exporting, latency_budget, manifests, recipe_file, timing
-from edgeml.assembly import INPUT, Graph, assemble
+from edgeml import bundle, exporting, latency_budget, manifests, proof, recipe_file, timing
+from edgeml.assembly import INPUT, Assembled, Graph
+from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
 from edgeml.latency_budget import Standing
@@ -31,7 +33,8 @@ from edgeml.search.candidates import Candidate
 def deliver(
     run: RunFolder,
     candidates: Sequence[Candidate],
-    finalists: Sequence[Candidate],
+    assembled: Assembled,
+    controls: Controls,
     arrays: Mapping[str, Arrays],
     place: Path,
     command: str,
@@ -40,8 +43,7 @@ def deliver(
 ) -> dict[str, Any]:
     """Write the bundle of a run to ``place`` and return its manifest."""
     bundle.check_place(place)
-    field, choice, graph = assemble(run, finalists, arrays, on_event, seconds)
-    recipe = run.recipe
+    recipe, graph = run.recipe, assembled.graph
     with bundle.staged(place) as folder:
         with timed(seconds, "export"):
             calibration = _calibration(run, arrays)
@@ -55,11 +57,18 @@ def deliver(
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
+            models = proof.opened(run, assembled.field, controls)
+            rivals = _rivals(run, assembled, controls, models, samples, on_event)
         with timed(seconds, "evaluate"):
             on_event(Event("evaluate", "test split, once"))
             report = manifests.report(
-                run, candidates, field, choice, graph, artifacts, arrays, parity, latency, standings, command
+                run, candidates, replace(assembled, graph=graph), artifacts, arrays, parity, latency, standings, command
             )
+            rows = proof.rows(rivals, models, samples[INPUT], np.asarray(arrays["test"][1]))
+            report["ensemble"]["proof"] = {
+                "file": exporting.file_name(recipe.export.targets[0], proof.PRECISION),
+                "rows": rows,
+            }
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")
@@ -67,6 +76,22 @@ def deliver(
     run.ledger.append("run_ended", finished=True, bundle=str(place), seconds=dict(seconds))
     manifest: dict[str, Any] = report["manifest"]
     return manifest
+
+
+def _rivals(
+    run: RunFolder,
+    assembled: Assembled,
+    controls: Controls,
+    models: Mapping[str, Any],
+    samples: Inputs,
+    on_event: OnEvent,
+) -> list[proof.Rival]:
+    found = proof.rivals(run, assembled, controls, models)
+    if not found:
+        return []
+    on_event(Event("benchmark", f"the ensemble and {len(found) - 1} others to compare it with"))
+    with tempfile.TemporaryDirectory(prefix="edgeml-proof-") as folder:
+        return proof.measured(found, models, run.recipe, Path(folder), samples)
 
 
 def _written(

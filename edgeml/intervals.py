@@ -1,4 +1,4 @@
-"""Confidence intervals of what is counted on a finite test split."""
+"""What a finite test split can tell: intervals, whether two models differ, how far confidence is to be trusted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z_95 = 1.959964
+BOOTSTRAP = 2000
+BINS = 15  # of confidence, as in Guo et al. 2017
 
 
 def proportion(correct: int, samples: int) -> tuple[float, float]:
@@ -43,3 +45,25 @@ def balanced_accuracy(predicted: NDArray[Any], labels: NDArray[np.int64]) -> dic
     mean = float(recalls.mean())
     low, high = np.sqrt(((ends - recalls[:, None]) ** 2).sum(axis=0)) / len(occurring)
     return {"accuracy": mean, "interval_95": [max(0.0, mean - low), min(1.0, mean + high)], "samples": len(labels)}
+
+
+def bootstrap(right: NDArray[np.bool_], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval (percentiles) of the share of rows that are right."""
+    drawn = np.random.default_rng(seed).binomial(len(right), float(np.mean(right)), BOOTSTRAP) / len(right)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mcnemar(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Return the exact two-sided p of two models erring alike, by the rows where one alone is right (McNemar 1947)."""
+    only, only_other = int(np.sum(right & ~other)), int(np.sum(other & ~right))
+    rows, fewer = only + only_other, min(only, only_other)
+    return min(1.0, float(2 * sum(math.comb(rows, k) for k in range(fewer + 1)) / 2**rows))
+
+
+def calibration_error(probabilities: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Return the expected calibration error of (N, K): |accuracy - confidence| by bins (Guo 2017, arXiv 1706.04599)."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = (np.bincount(place, values, BINS) for values in (right.astype(float), confidence))
+    return float(np.abs(np.subtract(*gaps)).sum() / len(labels))

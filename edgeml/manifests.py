@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
-from edgeml.assembly import INPUT, Field, Graph, probabilities_of
+from edgeml.assembly import INPUT, Assembled, Field, Graph, probabilities_of
 from edgeml.devices import profile
 from edgeml.ensemble import Choice
 from edgeml.errors import ParityError
@@ -39,9 +39,7 @@ STEADY = (
 def report(
     run: RunFolder,
     candidates: Sequence[Candidate],
-    field: Field,
-    choice: Choice,
-    graph: Graph,
+    assembled: Assembled,
     artifacts: Sequence[Artifact],
     arrays: Mapping[str, Arrays],
     parity: Sequence[Parity],
@@ -54,6 +52,7 @@ def report(
     Raises:
         GateError: a quantized file loses more accuracy than allowed.
     """
+    field, choice, graph = assembled.field, assembled.choice, assembled.graph
     x, y = (np.asarray(values) for values in arrays["test"])
     x = x.astype("float32")
     by_file = evaluation.files(artifacts, x, INPUT)
@@ -74,7 +73,7 @@ def report(
         "devices": devices_json(run),
         "finalists": (finalists := _finalists(run, chosen, arrays)),
         "seeds": selection.seeds(finalists) if run.recipe.train.seeds > 1 else [],
-        "ensemble": selection.ensemble_rows(chosen, arrays, run.recipe.ensemble.weights),
+        "ensemble": selection.ensemble_rows(chosen, run.recipe.ensemble.weights),
         "baselines": evaluation.baselines(arrays["train"], (x, y), len(labels)),
         "splits": _splits(run),
         "data_notes": dataset["notes"],

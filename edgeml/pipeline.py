@@ -23,7 +23,7 @@ from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search import runner, space
 from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
-from edgeml.search.engine import Engine, Job
+from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.processes import Processes
 
 OnEvent = Callable[[Event], None]
@@ -95,20 +95,45 @@ def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_even
 def train_finalists(
     run: RunFolder, engine: Engine, candidates: Sequence[Candidate], on_event: OnEvent
 ) -> list[Candidate]:
-    """Train the best candidates to the end, from every seed; what is on disk is not trained again by a resumed run.
+    """Train the best candidates to the end, from every seed.
 
     The further seeds of ``t0007`` are ``t0007-s2``, … One that fails is left out.
 
     Raises:
         TrialsError: all of them failed.
     """
-    config = run.recipe.train
-    picked = shortlist.pick(run, candidates, config.finalists)
-    finalists = [_seeded(c, number) for c in picked for number in range(1, config.seeds + 1)]
+    picked = shortlist.pick(run, candidates, run.recipe.train.finalists)
+    finalists = [seeded(c, number) for c in picked for number in range(1, run.recipe.train.seeds + 1)]
+    trained = train_to_the_end(run, engine, finalists, on_event)
+    if not trained:
+        failed = failed_finalists(run)
+        name, entry = next((c.id, failed[c.id]) for c in finalists)
+        reason = (entry["error"] or entry["status"]).splitlines()[0]
+        raise TrialsError(
+            f"train: none of {len(finalists)} finalists could be trained to the end; one must. {name}"
+            f" {entry['status']}: {reason}. Search again with --overwrite."
+        )
+    return trained
+
+
+def train_to_the_end(
+    run: RunFolder,
+    engine: Engine,
+    finalists: Sequence[Candidate],
+    on_event: OnEvent,
+    sharing: int | None = None,
+    lessons: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Candidate]:
+    """Train networks to the end; return those that were; what is on disk is not trained again by a resumed run.
+
+    ``sharing``: how many share ``train.time_limit_minutes``, if not they alone. ``lessons``: by id, ``teacher``,
+    ``temperature`` and ``hard_labels`` of a job that is to be distilled.
+    """
     known = {entry["trial"] for entry in run.ledger.of("finalist_trained")}
+    sharing, lessons = sharing or len(finalists), lessons or {}
     about: dict[str, dict[str, Any]] = {
         c.id: {
-            "id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, len(finalists)),
+            "id": c.id, "number": n, "of": len(finalists), "epochs": affordable_epochs(run, c, sharing),
             "objective": run.recipe.search.objective,
         }
         for n, c in enumerate(finalists, 1)
@@ -126,7 +151,8 @@ def train_finalists(
             candidate = waiting.pop(0)
             attempts[candidate.id] += 1
             on_event(Event("train", "finalist", {**about[candidate.id], "cost": candidate.cost}))
-            engine.submit(_job(candidate, about[candidate.id]["epochs"], _seconds_at_most(run, len(finalists))))
+            job = _job(candidate, about[candidate.id]["epochs"], _seconds_at_most(run, sharing))
+            engine.submit(replace(job, **lessons.get(candidate.id, {})))
             running += 1
         job, outcome = engine.wait(on_epoch)
         running -= 1
@@ -141,27 +167,39 @@ def train_finalists(
         elif outcome.status == "crashed" and attempts[job.id] < ATTEMPTS:
             waiting.insert(0, next(c for c in finalists if c.id == job.id))
         else:
-            run.ledger.append("finalist_trained", job.id, status=outcome.status, error=outcome.error,
-                              seconds=outcome.seconds)  # fmt: skip
-            if outcome.is_lost:
-                tensorboards.end_lost(tensorboards.folder_of(run.root, job.id, is_finalist=True))
+            _failed(run, job, outcome)
             on_event(Event("train", "finalist failed", {**told, "status": outcome.status, "error": outcome.error}))
-    return _survivors(finalists, failed_finalists(run))
+    failed = failed_finalists(run)
+    return [candidate for candidate in finalists if candidate.id not in failed]
 
 
-def _seeded(candidate: Candidate, number: int) -> Candidate:
+def _failed(run: RunFolder, job: Job, outcome: Outcome) -> None:
+    entry = {"status": outcome.status, "error": outcome.error, "seconds": outcome.seconds}
+    run.ledger.append("finalist_trained", job.id, **entry)
+    if outcome.is_lost:
+        tensorboards.end_lost(tensorboards.folder_of(run.root, job.id, is_finalist=True))
+
+
+def seeded(candidate: Candidate, number: int) -> Candidate:
+    """Return a trial as it is trained from its seed ``number``, from 1."""
     return candidate if number == 1 else replace(candidate, id=f"{candidate.id}-s{number}")
 
 
 def trial_of(name: str) -> str:
-    """Return the trial of a finalist: t0007 of t0007-s2."""
-    return name.partition("-s")[0]
+    """Return the trial of a finalist: t0007 of t0007-s2 and of t0007-d1."""
+    return name.partition("-")[0]
+
+
+def is_distilled(name: str) -> bool:
+    """Tell whether a finalist learned from the ensemble: t0007-d1."""
+    return name.partition("-")[2].startswith("d")
 
 
 def _over_seeds(run: RunFolder, job: Job, accuracy: float) -> dict[str, Any]:
     """Return mean and standard deviation of a finalist's validation accuracy over the seeds trained so far."""
     trained = (e for e in run.ledger.of("finalist_trained") if e["trial"] not in failed_finalists(run))
-    before = [e for e in trained if trial_of(e["trial"]) == trial_of(job.id)]
+    kin = [e for e in trained if trial_of(e["trial"]) == trial_of(job.id)]
+    before = [e for e in kin if is_distilled(e["trial"]) == bool(job.teacher)]
     return spread([*(e["metrics"]["val_accuracy"] for e in before), accuracy])
 
 
@@ -183,18 +221,6 @@ def failed_finalists(run: RunFolder) -> dict[str, Entry]:
     """Return what the ledger says of each finalist that could not be trained to the end: ``status``, ``error``."""
     entries = run.ledger.of("finalist_trained")
     return {entry["trial"]: entry for entry in entries if entry.get("status", "completed") != "completed"}
-
-
-def _survivors(finalists: list[Candidate], failed: Mapping[str, Entry]) -> list[Candidate]:
-    left = [candidate for candidate in finalists if candidate.id not in failed]
-    if not left:
-        name, entry = next(iter(failed.items()))
-        reason = (entry["error"] or entry["status"]).splitlines()[0]
-        raise TrialsError(
-            f"train: none of {len(finalists)} finalists could be trained to the end; one must. {name}"
-            f" {entry['status']}: {reason}. Search again with --overwrite."
-        )
-    return left
 
 
 def affordable_epochs(run: RunFolder, candidate: Candidate, finalists: int) -> int:

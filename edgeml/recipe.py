@@ -172,6 +172,18 @@ class Ensemble:
     keep: str = rule(
         "when_better", "when the ensemble ships instead of the best single network", choices=("when_better", "always")
     )
+    controls: str = rule(
+        "when_kept", "when networks are trained that the ensemble is compared with in the report, and never ship: the"
+        " best of equal params, the best of equal MACs, one network from as many seeds as there are members",
+        choices=("when_kept", "always", "never"),
+    )  # fmt: skip
+    distill: bool = rule(False, "train one network on what the ensemble says, to be reported beside it")
+    temperature: tuple[float, ...] = rule(
+        (2.0,), "temperatures at which it learns; each is tried", above=0.0, max=100.0, min_items=1
+    )
+    hard_labels: tuple[float, ...] = rule(
+        (0.1,), "shares of the true labels in what it learns; each is tried", min=0.0, max=1.0, min_items=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

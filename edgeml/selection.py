@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import ensemble, evaluation, intervals, pipeline
+from edgeml import ensemble, evaluation, pipeline
 from edgeml.assembly import Field, probabilities_of
 from edgeml.ensemble import Choice
 from edgeml.ensemble.weights import FOLDS
@@ -111,32 +111,22 @@ def _finalist(run: RunFolder, selection: Selection, index: int, arrays: Mapping[
     }
 
 
-def ensemble_rows(selection: Selection, arrays: Mapping[str, Arrays], method: str) -> Json:
-    """Return the members, why they were chosen, what plain averaging gives, and how far the finalists disagree."""
-    field, choice, test = selection.field, selection.choice, selection.test
-    y = np.asarray(arrays["test"][1])
-    tested = np.stack([test[i] for i in choice.members])
-    weights, plain = np.asarray(choice.weights), np.full(len(tested), 1 / len(tested))
-    rows = [
-        ("best single network", choice.single_loss, test[choice.single]),
-        ("members, plain mean", choice.plain_loss, ensemble.blend(tested, plain, choice.mean)),
-        (f"members, {choice.mean} mean with fitted weights", choice.loss, ensemble.blend(tested, weights, choice.mean)),
-    ]  # fmt: skip
-    comparison = []
-    for name, loss, probabilities in rows if len(tested) > 1 else rows[:1]:
-        scored = intervals.accuracy(probabilities.argmax(axis=1), y)
-        comparison.append({"name": name, "blend_log_loss": loss, "test_accuracy": scored["accuracy"],
-                           "test_interval_95": scored["interval_95"]})  # fmt: skip
-    votes = field.blend.argmax(axis=2)
+def ensemble_rows(selection: Selection, method: str) -> Json:
+    """Return the members, why they were chosen, what each more was worth, and how different the finalists are."""
+    field, choice = selection.field, selection.choice
+    several = len(choice.members) > 1
+    pairs = ensemble.pairwise(field.blend, field.labels)
     return {
-        "members": [{"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, weights, strict=True)],
-        "mean": choice.mean,
-        "weights_method": method if len(tested) > 1 else "none",
-        "kept": "ensemble" if len(tested) > 1 else "single",
+        "members": [
+            {"id": field.finalists[i].id, "weight": w} for i, w in zip(choice.members, choice.weights, strict=True)
+        ],
+        "mean": choice.mean if several else None,
+        "weights_method": method if several else "none",
+        "kept": "ensemble" if several else "single",
         "reason": choice.reason,
-        "comparison": comparison,
-        "disagreement": {
-            "ids": [c.id for c in field.finalists],
-            "matrix": [[float(np.mean(a != b)) for b in votes] for a in votes],
-        },
-    }
+        "single_blend_log_loss": choice.single_loss,
+        "steps": to_json(choice.steps),
+        "diversity": {"ids": [c.id for c in field.finalists], **{
+            name: getattr(pairs, name).tolist() for name in ("disagreement", "error_correlation", "double_fault")
+        }},
+    }  # fmt: skip

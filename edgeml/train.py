@@ -17,6 +17,7 @@ from edgeml.memory import keep_freed_memory
 
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 Metrics = dict[str, float]
+Targets = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
 WEIGHT_DECAY = 1e-4  # AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101)
 SGD_RATE_FACTOR = 10.0  # one learning-rate range serves all optimizers: plain momentum wants about ten times Adam's
 PLATEAU_FACTOR = 0.3  # the rate is multiplied by this where val_loss stands still
@@ -32,17 +33,20 @@ def compile_for(
     label_smoothing: float = 0.0,
     cosine_steps: int | None = None,
     balanced: bool = False,
+    loss: Any = None,
 ) -> None:
     """Compile ``model`` for one-hot targets; ``cosine_steps``: decay the rate to zero over so many steps.
 
-    ``balanced`` adds the metric ``balanced_accuracy``. Source of the schedule: Loshchilov & Hutter 2016, arXiv
-    1608.03983, without restarts.
+    ``balanced`` adds the metric ``balanced_accuracy``. ``loss``: another than cross-entropy with ``label_smoothing``;
+    its targets may hold more than the one-hot labels, behind them. Source of the schedule: Loshchilov & Hutter 2016,
+    arXiv 1608.03983, without restarts.
     """
     import keras
 
     rate: Any = learning_rate * (SGD_RATE_FACTOR if optimizer == "sgd" else 1.0)
     if cosine_steps:
         rate = keras.optimizers.schedules.CosineDecay(rate, cosine_steps)
+    classes = model.output_shape[-1]
     makers = {
         "adam": lambda: keras.optimizers.Adam(rate),
         "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY),
@@ -51,8 +55,11 @@ def compile_for(
     }
     model.compile(
         makers[optimizer](),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-        metrics=["accuracy", *([_balanced_accuracy(model.output_shape[-1])] if balanced else [])],
+        loss=loss or keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+        metrics=[
+            "accuracy" if loss is None else _accuracy(classes),
+            *([_balanced_accuracy(classes)] if balanced else []),
+        ],
         jit_compile=keras.backend.backend() == "jax",  # on a CPU, XLA trains depthwise nets 8-20 times slower than TF
     )
 
@@ -68,24 +75,26 @@ def fit(
     num_classes: int,
     augment: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     class_weights: NDArray[np.float64] | None = None,
+    targets: Targets | None = None,
     callbacks: Sequence[Any] = (),
     on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> list[Metrics]:
     """Train a compiled model and return its metrics per epoch: loss, accuracy, val_loss, val_accuracy.
 
-    ``class_weights`` (K,) multiply the loss of each class's training samples; ``callbacks`` are Keras', and what they
-    add to the logs of an epoch is among its metrics.
+    ``class_weights`` (K,) multiply the loss of each class's training samples; ``targets`` makes what the loss is told
+    of a batch and its one-hot labels, where these alone will not do; ``callbacks`` are Keras', and what they add to the
+    logs of an epoch is among its metrics.
     """
     import keras
 
     keep_freed_memory()
     keras.utils.set_random_seed(seed)
     one = np.full((1, num_classes), 1.0 / num_classes, "float32")
-    make_variables(model, one, one)
+    make_variables(model, targets(train[0][:1], one) if targets else one, one)
     for layer in model._flatten_layers():
         if hasattr(layer, "ramp_steps"):  # of batch renormalization
             layer.ramp_steps = max(1, round(RAMP_SHARE * steps(len(train[0]), batch_size, epochs)))
-    batches = _batches(train, batch_size, seed, num_classes, augment, class_weights)
+    batches = _batches(train, batch_size, seed, num_classes, augment, class_weights, targets)
     history: list[Metrics] = []
 
     def end(epoch: int, logs: Mapping[str, Any]) -> None:
@@ -98,16 +107,16 @@ def fit(
             model.stop_training = True  # Keras' own TerminateOnNaN prints to stdout
 
     follow = keras.callbacks.LambdaCallback(on_epoch_end=end, on_train_batch_end=stop_if_diverged)
-    model.fit(batches, validation_data=(validation[0], _one_hot(validation[1], num_classes)),
+    model.fit(batches, validation_data=(validation[0], _told(validation, num_classes, targets)),
               validation_batch_size=EVALUATION_BATCH, epochs=epochs, verbose=0,
               callbacks=[*callbacks, follow])  # fmt: skip
     return history
 
 
-def evaluate(model: Any, validation: Arrays, num_classes: int) -> Metrics:
+def evaluate(model: Any, validation: Arrays, num_classes: int, targets: Targets | None = None) -> Metrics:
     """Return what ``fit`` calls val_loss, val_accuracy, …, of the weights as they are now."""
-    targets = _one_hot(validation[1], num_classes)
-    found = model.evaluate(validation[0], targets, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
+    told = _told(validation, num_classes, targets)
+    found = model.evaluate(validation[0], told, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in found.items()}
 
 
@@ -177,6 +186,26 @@ def _one_hot(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]
     return np.eye(num_classes, dtype="float32")[labels]
 
 
+def _told(data: Arrays, num_classes: int, targets: Targets | None) -> NDArray[np.float32]:
+    """Return the targets of all rows."""
+    one_hot = _one_hot(data[1], num_classes)
+    if targets is None:
+        return one_hot
+    starts = range(0, len(one_hot), EVALUATION_BATCH)
+    return np.concatenate(
+        [targets(data[0][i : i + EVALUATION_BATCH], one_hot[i : i + EVALUATION_BATCH]) for i in starts]
+    )
+
+
+def _accuracy(num_classes: int) -> Any:
+    import keras
+
+    def right(targets: Any, predicted: Any) -> Any:
+        return keras.metrics.categorical_accuracy(targets[:, :num_classes], predicted)
+
+    return keras.metrics.MeanMetricWrapper(right, name="accuracy")
+
+
 def _balanced_accuracy(num_classes: int) -> Any:
     import keras
 
@@ -191,7 +220,7 @@ def _balanced_accuracy(num_classes: int) -> Any:
 
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
             del sample_weight  # a recall needs none
-            truth = keras.ops.cast(y_true, self.dtype)
+            truth = keras.ops.cast(y_true[:, :num_classes], self.dtype)
             chosen = keras.ops.one_hot(keras.ops.argmax(y_pred, axis=-1), num_classes, dtype=self.dtype)
             self.right.assign(self.right + keras.ops.sum(truth * chosen, axis=0))
             self.all.assign(self.all + keras.ops.sum(truth, axis=0))
@@ -211,11 +240,12 @@ def _batches(
     num_classes: int,
     augment: Callable[[NDArray[Any]], NDArray[Any]] | None,
     class_weights: NDArray[np.float64] | None,
+    targets: Targets | None,
 ) -> Any:
     import keras
 
     x, y = data
-    targets = _one_hot(y, num_classes)
+    one_hot = _one_hot(y, num_classes)
     weights = None if class_weights is None else class_weights.astype("float32")[y]
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -233,7 +263,8 @@ def _batches(
             rows = self._order[index * batch_size : (index + 1) * batch_size]
             batch = x[rows]
             changed = (augment(batch) if augment else batch).astype("float32")
-            return (changed, targets[rows], *(() if weights is None else (weights[rows],)))
+            told = targets(changed, one_hot[rows]) if targets else one_hot[rows]
+            return (changed, told, *(() if weights is None else (weights[rows],)))
 
         def on_epoch_end(self) -> None:
             self._order = self._rng.permutation(len(x))

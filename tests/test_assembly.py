@@ -35,11 +35,10 @@ def field():
     finalists = tuple(
         Candidate(f"t000{i}", "dense", 1, {}, assembly.fold(model).cost, "completed") for i, model in enumerate(models)
     )
-    return Field(finalists, models, blend, ((), (), ())), labels
+    return Field(finalists, models, blend, labels, ((), (), ()), 6)
 
 
 def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monkeypatch):
-    finalists, labels = field
     fold, seen = assembly.fold, []
 
     def larger(trained, files):
@@ -49,20 +48,19 @@ def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monk
         return replace(graph, cost=replace(graph.cost, params=graph.cost.params + extra))
 
     monkeypatch.setattr(assembly, "fold", larger)
-    choice, graph = assembly._within_budget(recipe("params: 500"), finalists, labels, 6)
+    choice, graph = assembly._within_budget(recipe("params: 500"), field)
     assert len(choice.members) == 2
     assert graph.cost.params == seen[-1] < 60
     assert seen[0] > 60
 
 
 def test_a_network_that_is_over_budget_by_itself_ends_the_run(field, monkeypatch):
-    finalists, labels = field
     fold = assembly.fold
     monkeypatch.setattr(
         assembly, "fold", lambda *given: replace(graph := fold(*given), cost=replace(graph.cost, macs=10**6))
     )
     with pytest.raises(BudgetError, match="the compiled graph is over it: macs 1,000,000 > 500"):
-        assembly._within_budget(recipe("macs: 500"), finalists, labels, 6)
+        assembly._within_budget(recipe("macs: 500"), field)
 
 
 @pytest.fixture(scope="module")

@@ -36,3 +36,32 @@ def test_its_interval_holds_the_truth_about_as_often_as_it_says():
         low, high = intervals.balanced_accuracy(np.where(right, labels, (labels + 1) % 3), labels)["interval_95"]
         held += low <= recalls.mean() <= high
     assert 0.93 <= held / 1000 <= 0.98
+
+
+def test_mcnemar_is_the_sign_test_of_the_rows_where_one_alone_is_right():
+    from scipy.stats import binomtest
+
+    rng = np.random.default_rng(0)
+    for only, other in ((0, 0), (3, 9), (9, 3), (1, 20), (300, 260), (5, 5)):
+        a = np.array([True] * only + [False] * other + [True] * 40 + [False] * 7)
+        b = np.array([False] * only + [True] * other + [True] * 40 + [False] * 7)
+        rows = rng.permutation(len(a))
+        expected = binomtest(only, only + other).pvalue if only + other else 1.0
+        assert intervals.mcnemar(a[rows], b[rows]) == pytest.approx(expected)
+
+
+def test_the_bootstrap_interval_is_near_wilsons():
+    right = np.arange(360) < 340
+    assert intervals.bootstrap(right) == pytest.approx(intervals.proportion(340, 360), abs=0.012)
+    assert intervals.bootstrap(np.ones(50, bool)) == (1.0, 1.0)
+
+
+def test_calibration_error_by_hand_and_of_who_says_what_is_true():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.3, 0.7]])
+    assert intervals.calibration_error(probabilities, np.array([0, 0, 1, 0])) == pytest.approx(0.5 * 0.1 + 0.5 * 0.2)
+    rng = np.random.default_rng(0)
+    said = rng.dirichlet(np.ones(3), 20_000)
+    labels = (said.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    assert intervals.calibration_error(said, labels) < 0.015
+    sure = np.eye(3)[said.argmax(axis=1)]
+    assert intervals.calibration_error(sure, labels) > 0.3

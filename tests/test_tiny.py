@@ -16,7 +16,7 @@ EDGEML = Path(sys.executable).with_name("edgeml")
 SMALL = {
     "search.max_trials": 2, "search.epochs": 1, "train.epochs": 1, "train.finalists": 2, "ensemble.max_members": 2,
     "verify.int8_max_accuracy_drop": 0.3, "export.calibration_samples": 64, "budget.weight_bytes": 20_000,
-    "budget.file_bytes": 90_000, "budget.arena_bytes": 30_000,
+    "budget.file_bytes": 90_000, "budget.arena_bytes": 30_000, "ensemble.distill": "true",
 }  # fmt: skip
 FILES = {
     "model.keras", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx", "labels.txt", "golden.npz",
@@ -76,6 +76,39 @@ def test_the_bundle_holds_what_it_should(ran):
     assert all(row["samples"] == 359 and row["split"] == "test" for row in manifest["metrics"])
     assert all(row["passed"] for row in manifest["parity"])
     assert "<html" in (place / "report.html").read_text()
+
+
+def test_the_report_tells_what_else_could_have_been_shipped(ran):
+    place = ran[0] / "exported" / "digits"
+    told = json.loads((place / "report.json").read_text())["ensemble"]
+    first, *others = told["proof"]["rows"]
+    assert first["name"].startswith("the ensemble")
+    assert first["ships"]
+    assert {tuple(row["ids"]) for row in [first]} == {tuple(member["id"] for member in told["members"])}
+    names = ", ".join(row["name"] for row in [first, *others])
+    for due in (
+        "best single",
+        "equal params",
+        "equal MACs",
+        "2 seeds",
+        "uniform weights",
+        "greedy weights",
+        "distilled",
+    ):
+        assert due in names
+    assert all(0 <= row["mcnemar_p"] <= 1 for row in others)
+    assert all(row["test_interval_95"][0] <= row["test_accuracy"] <= row["test_interval_95"][1] for row in others)
+    for row in [first, *others]:
+        assert min(row["bytes"], row["quiet_ms"], row["params"], row["test_log_loss"], row["calibration_error"]) > 0
+    student = next(row for row in others if "distilled" in row["name"])
+    assert [name[5:] for name in student["ids"]] == ["-d1"]
+    assert student["blend_log_loss"] is None
+    assert (ran[0] / "runs" / "digits" / "finalists" / student["ids"][0] / "model.keras").is_file()
+    manifest = json.loads((place / "manifest.json").read_text())
+    assert first["params"] == manifest["cost"]["params"]
+    tflite = next(row for row in manifest["metrics"] if row["file"] == told["proof"]["file"])
+    assert abs(first["test_accuracy"] - tflite["accuracy"]) < 0.003
+    assert "Does it pay?" in (place / "report.html").read_text()
 
 
 def test_the_bundle_passes_alone_in_an_empty_folder(ran, tmp_path):

@@ -93,6 +93,7 @@ def test_a_finalist_is_kept_as_it_is_measured_and_seeds_differ(small, splits, tm
     for job, outcome in zip((first, second), outcomes, strict=True):
         assert outcome.status == "completed", outcome.error
         model = keras.models.load_model(tmp_path / "run" / "finalists" / job.id / "model.keras")
+        train.compile_for(model, "sgd", 0.1)
         found = train.evaluate(model, splits["validation"], 10)
         assert {name: outcome.metrics[name] for name in found} == pytest.approx(found)
         weights.append(model.get_weights())

@@ -4,9 +4,9 @@ from edgeml.ensemble.choice import Blend, Choice, choose
 from edgeml.ensemble.diversity import Diversity, pairwise
 from edgeml.ensemble.graph import compile_ensemble
 from edgeml.ensemble.means import MEANS, blend, log_loss, losses
-from edgeml.ensemble.weights import METHODS, fit_weights
+from edgeml.ensemble.weights import METHODS, fit_weights, held_out
 
 __all__ = [
     "MEANS", "METHODS", "Blend", "Choice", "Diversity", "blend", "choose", "compile_ensemble", "fit_weights",
-    "log_loss", "losses", "pairwise",
+    "held_out", "log_loss", "losses", "pairwise",
 ]  # fmt: skip

@@ -92,6 +92,11 @@ class Choice:
     ensemble: Blend | None = None
     steps: tuple[Step, ...] = ()
 
+    @property
+    def shipping(self) -> Blend:
+        """What ships, as a blend."""
+        return Blend(self.members, self.mean, np.array(self.weights))
+
 
 def choose(
     probs: Float,
@@ -124,7 +129,8 @@ def choose(
     decide = lambda rows, own: _best_by_size(rows, own, fits, refused, config)[0]  # noqa: E731
     predicted, plain = _cross_fitted(decide, probs, labels, tuple(best), seed)
     by_size = {size: losses(rows, labels) for size, rows in predicted.items()}
-    size, steps = _steps(by_size, config.keep, seed)
+    light = {size for size, one in best.items() if one.weights.min() < LEAST_WEIGHT}
+    size, steps = _steps(by_size, light, config.keep, seed)
     several = min((s for s in best if s > 1), key=lambda s: (s != size, float(by_size[s].mean())), default=None)
     shipping = best[size].heaviest_first()
     gain = _gain(by_size[1] - by_size[size if several is None or size > 1 else several], seed)
@@ -149,12 +155,15 @@ def _reason(keep: str, size: int, loss: float, single_loss: float, gain: tuple[f
     return f"the recipe keeps the ensemble always{though} ({figures})"
 
 
-def _steps(by_size: Mapping[int, Float], keep: str, seed: int) -> tuple[int, tuple[Step, ...]]:
-    """Return the size that ships, and what each size was worth against the one taken before."""
+def _steps(by_size: Mapping[int, Float], light: Collection[int], keep: str, seed: int) -> tuple[int, tuple[Step, ...]]:
+    """Return the size that ships, and what each size was worth against the one taken before.
+
+    ``light``: sizes whose best set has a member of next to no weight.
+    """
     taken, steps = 1, []
     for size in sorted(by_size)[1:]:
         low, high = _gain(by_size[taken] - by_size[size], seed)
-        is_taken = low > LEAST_GAIN or (taken == 1 and keep == "always")
+        is_taken = (low > LEAST_GAIN and size not in light) or (taken == 1 and keep == "always")
         steps.append(Step(size, float(by_size[size].mean()), taken, (low, high), is_taken))
         taken = size if is_taken else taken
     return taken, tuple(steps)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.ensemble.means import EPSILON, MEANS, Float, log_loss
+from edgeml.ensemble.means import EPSILON, MEANS, Float, blend, log_loss
 
 FOLDS = 5
 RESTARTS = 4  # a simplex may collapse before the least is reached: from there a fresh one goes on
@@ -130,6 +130,16 @@ def _softmax(parameters: Float) -> Float:
     full = np.append(parameters, 0.0)
     powers = np.exp(full - full.max())
     return np.asarray(powers / powers.sum())
+
+
+def held_out(probs: Float, labels: Labels, method: str, *, mean: str, seed: int = 0) -> Float:
+    """Return each row (N, K) of the members' mean with the weights that the other folds fitted."""
+    fold = folds(labels, seed)
+    rows = np.empty(probs.shape[1:])
+    for number in range(FOLDS):
+        held, rest = fold == number, fold != number
+        rows[held] = blend(probs[:, held], fit_weights(probs[:, rest], labels[rest], method, mean=mean), mean)
+    return rows
 
 
 def folds(labels: Labels, seed: int = 0) -> Labels:

@@ -71,7 +71,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "front_names": [OBJECTIVE_NAMES.get(name, name) for name in data.get("front_objectives", [])],
         "failures": [trial for trial in trials if trial.get("status") != "completed"],
         "confusions": confusions(data.get("confusion", {})),
-        "disagreement": disagreement(data.get("ensemble", {}).get("disagreement", {})),
+        "diversity": diversity(data.get("ensemble", {}).get("diversity", {})),
         "balance": balance(manifest, data.get("splits", [])),
         "totals": {key: total(data.get("layers", []), key) for key in ("params", "macs")},
     }
@@ -186,13 +186,29 @@ def confusions(confusion: Row) -> Row:
     }
 
 
-def disagreement(shown: Row) -> list[Row]:
-    """Return the shares of samples that two finalists decide differently, as rows of a heat table."""
-    matrix = shown.get("matrix", [])
-    most = max((share for row in matrix for share in row), default=0) or 1
+def diversity(shown: Row) -> list[Row]:
+    """Return what any two finalists share, as heat tables: decisions, errors, samples that neither gets right."""
+    titles = {
+        "disagreement": "They decide differently",
+        "double_fault": "Both are wrong",
+        "error_correlation": "Their errors are correlated",
+    }
     return [
-        {"label": name, "hue": "warn", "cells": [(percent(share) if share else "", share / most) for share in row]}
-        for name, row in zip(shown.get("ids", []), matrix, strict=False)
+        {"title": title, "rows": _heat(shown["ids"], shown[name], name)}
+        for name, title in titles.items()
+        if len(shown.get(name, [])) > 1
+    ]
+
+
+def _heat(ids: list[str], matrix: list[list[float]], name: str) -> list[Row]:
+    most = max(abs(value) for row in matrix for value in row) or 1
+
+    def cell(value: float) -> tuple[str, float]:
+        text = f"{value:.2f}" if name == "error_correlation" else percent(value)
+        return text if value else "", max(0.0, value / most)
+
+    return [
+        {"label": one, "hue": "warn", "cells": [cell(v) for v in row]} for one, row in zip(ids, matrix, strict=False)
     ]
 
 

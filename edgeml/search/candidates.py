@@ -39,8 +39,8 @@ class Candidate:
 
     @property
     def number(self) -> int:
-        """The number of the trial: 7 of t0007 and of t0007-s2."""
-        return int(self.id[1:].partition("-s")[0])
+        """The number of the trial: 7 of t0007, of t0007-s2 and of t0007-d1."""
+        return int(self.id[1:].partition("-")[0])
 
 
 def finished(ledger: Ledger, space: Space) -> list[Candidate]:

@@ -24,7 +24,9 @@ class Job:
     ``id``: t0007; of a finalist trained from several seeds t0007, t0007-s2, …; ``cost``: what its hyper-parameters
     said; ``epochs`` and ``seed_number`` (from 1): of a finalist (a trial's epochs follow from recipe and oracle);
     ``time_limit_seconds``: from when its training begins; ``stop_after_seconds``: training ends with the epoch that is
-    running then, and counts: the time of the search, or the finalist's share of ``train.time_limit_minutes``, is over.
+    running then, and counts: the time of the search, or the finalist's share of ``train.time_limit_minutes``, is over;
+    ``teacher``: a Keras file within the run, whose probabilities a finalist learns at this ``temperature``, with this
+    share of ``hard_labels``.
     """
 
     id: str
@@ -36,11 +38,14 @@ class Job:
     time_limit_seconds: float | None = None
     seed_number: int = 1
     stop_after_seconds: float | None = None
+    teacher: str | None = None
+    temperature: float = 1.0
+    hard_labels: float = 0.0
 
     @property
     def number(self) -> int:
-        """The number of the trial whose network it is: 7 of t0007 and of t0007-s2."""
-        return int(self.id[1:].partition("-s")[0])
+        """The number of the trial whose network it is: 7 of t0007, of t0007-s2 and of t0007-d1."""
+        return int(self.id[1:].partition("-")[0])
 
     @classmethod
     def from_json(cls, keys: Mapping[str, Any]) -> Job:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import batch_statistics, costs, memory, tensorboards, train
+from edgeml import batch_statistics, costs, distillation, memory, tensorboards, train
 from edgeml.augmentation import Augmenter
 from edgeml.errors import EdgemlError, IntegrityError
 from edgeml.folding import fold_batch_norm
@@ -25,6 +25,7 @@ from edgeml.keras_operators import as_if_trained, keras_operators
 from edgeml.recipe import PLATEAU_PATIENCE, Recipe
 from edgeml.records import Cost
 from edgeml.run_folder import Arrays, RunFiles
+from edgeml.runtimes import keras as keras_runtime
 from edgeml.search.engine import Job, Outcome
 from edgeml.search.space import Space
 
@@ -165,8 +166,12 @@ def _train_to_the_end(
     keras.utils.set_random_seed(seed)
     model = space.model(values)
     steps = train.steps(len(splits["train"][0]), config.search.batch_size, epochs)
+    targets, loss = None, None
+    if job.teacher:
+        targets = distillation.targets_of(keras_runtime.load(files.root / job.teacher))
+        loss = distillation.loss_of(job.temperature, job.hard_labels)
     _compile(
-        files, space, model, values, label_smoothing=config.train.label_smoothing,
+        files, space, model, values, label_smoothing=config.train.label_smoothing, loss=loss,
         cosine_steps=steps if config.train.schedule == "cosine" else None,
     )  # fmt: skip
     own = _early_stopping(files, config.train.early_stopping, keep_best=True)
@@ -174,15 +179,15 @@ def _train_to_the_end(
         own.append(train.plateau(PLATEAU_PATIENCE))
     if job.stop_after_seconds is not None:
         own.append(train.stop_after(model, job.stop_after_seconds))
-    history = _fit(files, model, splits, seed, epochs, on_epoch, [*own, *callbacks])
+    history = _fit(files, model, splits, seed, epochs, on_epoch, [*own, *callbacks], targets)
     if not math.isfinite(history[-1]["val_loss"]):
         return history[-1]
     batch_statistics.reestimate(model, _some(splits["train"][0], seed), max(LEAST_BATCH, config.search.batch_size))
     path = files.path("finalists", job.id, "model.keras")
     beside = path.with_name("partial.keras")
-    model.save(beside)
+    keras.Model(model.inputs, model.outputs, name=model.name).save(beside)  # not how it was trained
     os.replace(beside, path)
-    return train.evaluate(model, splits["validation"], model.output_shape[-1])
+    return train.evaluate(model, splits["validation"], model.output_shape[-1], targets)
 
 
 def _some(x: Any, seed: int) -> Any:
@@ -205,13 +210,14 @@ def _early_stopping(files: RunFiles, patience: int | None, *, keep_best: bool) -
 
 
 def _fit(
-    files: RunFiles, model: Any, splits: Splits, seed: int, epochs: int, on_epoch: OnEpoch, callbacks: Sequence[Any]
-) -> list[Metrics]:
+    files: RunFiles, model: Any, splits: Splits, seed: int, epochs: int, on_epoch: OnEpoch, callbacks: Sequence[Any],
+    targets: train.Targets | None = None,
+) -> list[Metrics]:  # fmt: skip
     classes = model.output_shape[-1]
     is_balanced = files.recipe.train.class_weight == "balanced"
     return train.fit(
         model, splits["train"], splits["validation"], epochs=epochs, batch_size=files.recipe.search.batch_size,
         seed=seed, num_classes=classes, augment=Augmenter(files.recipe.data.augment, seed), on_epoch=on_epoch,
         class_weights=train.balanced_weights(splits["train"][1], classes) if is_balanced else None,
-        callbacks=callbacks,
+        targets=targets, callbacks=callbacks,
     )  # fmt: skip

@@ -91,7 +91,7 @@ def run(
 
 
 def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
-    from edgeml import delivery, exporting, pipeline
+    from edgeml import assembly, controls, delivery, exporting, pipeline
 
     exporting.check_request(folder.recipe.export.targets, folder.recipe.export.precision, calibrated=True)
     seconds: dict[str, float] = {}
@@ -102,7 +102,10 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
             candidates = pipeline.search(folder, arrays, engine, on_event)
         with pipeline.timed(seconds, "train"):
             finalists = pipeline.train_finalists(folder, engine, candidates, on_event)
-    manifest = delivery.deliver(folder, candidates, finalists, arrays, place, command, on_event, seconds)
+        assembled = assembly.assemble(folder, finalists, arrays, on_event, seconds)
+        with pipeline.timed(seconds, "controls"):
+            compared = controls.trained(folder, engine, assembled, candidates, on_event)
+    manifest = delivery.deliver(folder, candidates, assembled, compared, arrays, place, command, on_event, seconds)
     text = "\n".join([_summary(manifest, place, folder.root), *findings.failures(folder, candidates)])
     return text, {"bundle": str(place), "manifest": manifest, "seconds": seconds}
 
