@@ -54,9 +54,8 @@ def bootstrap(right: NDArray[np.bool_], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mcnemar(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+def mcnemar(only: int, only_other: int) -> float:
     """Return the exact two-sided p of two models erring alike, by the rows where one alone is right (McNemar 1947)."""
-    only, only_other = int(np.sum(right & ~other)), int(np.sum(other & ~right))
     rows, fewer = only + only_other, min(only, only_other)
     return min(1.0, float(2 * sum(math.comb(rows, k) for k in range(fewer + 1)) / 2**rows))
 

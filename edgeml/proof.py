@@ -134,19 +134,23 @@ def measured(
 
 
 def rows(rivals: Sequence[Rival], models: Mapping[str, Any], x: NDArray[Any], labels: NDArray[np.int64]) -> list[Json]:
-    """Return what test says of each rival, the first one's mistakes beside those of every other."""
+    """Return what test says of each rival, the first one's mistakes beside those of every other.
+
+    ``right_alone``: rows where the first is right and this one not, and the other way round.
+    """
     needed = sorted({name for rival in rivals for name in rival.ids})
     said = {name: probabilities_of(models[name], x) for name in needed}
     outputs = [
         ensemble.blend(np.stack([said[name] for name in one.ids]), np.array(one.weights), one.mean) for one in rivals
     ]
     right = [output.argmax(axis=1) == labels for output in outputs]
+    alone = [(int(np.sum(right[0] & ~own)), int(np.sum(own & ~right[0]))) for own in right]
     return [
         {
             "name": ", ".join(one.names), "ids": list(one.ids), "weights": list(one.weights), "mean": one.mean,
             "ships": one.ships, "blend_log_loss": one.blend_log_loss, "samples": len(labels),
             "test_accuracy": float(np.mean(own)), "test_interval_95": list(intervals.bootstrap(own)),
-            "mcnemar_p": None if place == 0 else intervals.mcnemar(right[0], own),
+            "right_alone": list(alone[place]), "mcnemar_p": None if place == 0 else intervals.mcnemar(*alone[place]),
             "test_log_loss": ensemble.log_loss(output, labels),
             "calibration_error": intervals.calibration_error(output, labels),
             "params": one.cost.params if one.cost else None, "macs": one.cost.macs if one.cost else None,

@@ -41,13 +41,9 @@ def test_its_interval_holds_the_truth_about_as_often_as_it_says():
 def test_mcnemar_is_the_sign_test_of_the_rows_where_one_alone_is_right():
     from scipy.stats import binomtest
 
-    rng = np.random.default_rng(0)
-    for only, other in ((0, 0), (3, 9), (9, 3), (1, 20), (300, 260), (5, 5)):
-        a = np.array([True] * only + [False] * other + [True] * 40 + [False] * 7)
-        b = np.array([False] * only + [True] * other + [True] * 40 + [False] * 7)
-        rows = rng.permutation(len(a))
-        expected = binomtest(only, only + other).pvalue if only + other else 1.0
-        assert intervals.mcnemar(a[rows], b[rows]) == pytest.approx(expected)
+    for only, other in ((3, 9), (9, 3), (1, 20), (1300, 1260), (5, 5), (0, 1)):
+        assert intervals.mcnemar(only, other) == pytest.approx(binomtest(only, only + other).pvalue)
+    assert intervals.mcnemar(0, 0) == 1
 
 
 def test_the_bootstrap_interval_is_near_wilsons():

@@ -119,7 +119,9 @@ def test_rivals_are_counted_timed_and_told_as_they_are(made, tmp_path):
     assert equal["test_accuracy"] == pytest.approx(right.mean())
     assert equal["test_log_loss"] == pytest.approx(ensemble.log_loss(output, labels))
     whole = choice.shipping.of(field.blend)
-    assert equal["mcnemar_p"] == pytest.approx(intervals.mcnemar(whole.argmax(axis=1) == labels, right))
+    own = whole.argmax(axis=1) == labels
+    assert equal["right_alone"] == [np.sum(own & ~right), np.sum(right & ~own)]
+    assert equal["mcnemar_p"] == pytest.approx(intervals.mcnemar(*equal["right_alone"]))
     assert equal["params"] == 5 * 6 + 6 + 6 * 3 + 3
     assert rows["distilled from the ensemble"]["blend_log_loss"] is None
     assert rows["one network from 2 seeds"]["params"] > 2 * equal["params"]
