@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import calibration, costs, ensemble, latency_budget, pipeline
+from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline
 from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
@@ -107,28 +107,37 @@ def _within_budget(recipe: Recipe, field: Field) -> tuple[Choice, Graph]:
             latency_ms=[latency_budget.judged(one) for one in field.standings],
             input_elements=field.input_elements, refused=refused, seed=recipe.search.seed,
         )  # fmt: skip
-        graph = graph_of(field, choice.shipping, recipe.export.files)
-        broken = recipe.budget.violations(costs.charged(graph.cost))
-        if not broken:
-            return choice, graph
+        for merge in (True, False) if _is_integer(recipe.export.files) else (False,):
+            graph = graph_of(field, choice.shipping, recipe.export.files, merge=merge)
+            broken = recipe.budget.violations(costs.charged(graph.cost))
+            if not broken:
+                return choice, graph
         if len(choice.members) == 1:
             raise BudgetError(f"budget: the compiled graph is over it: {'; '.join(broken)}. Raise the budget a little.")
         refused.add(frozenset(choice.members))
 
 
-def graph_of(field: Field, blend: Blend, files: Sequence[File]) -> Graph:
+def graph_of(field: Field, blend: Blend, files: Sequence[File], *, merge: bool = False) -> Graph:
     """Compile a weighted mean of finalists into one graph."""
     models = [field.models[i] for i in blend.members]
-    return fold(ensemble.compile_ensemble(models, blend.weights.tolist(), blend.mean), files)
+    return fold(ensemble.side_by_side(models, blend.weights.tolist(), blend.mean), files, merge=merge)
 
 
-def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True) -> Graph:
+def _is_integer(files: Sequence[File]) -> bool:
+    """Tell whether all files are int8: there merged convolutions are faster, in float32 they are slower."""
+    return all(precision == "int8" for _, precision in files)
+
+
+def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True, merge: bool = False) -> Graph:
     """Fold a trained model and count what is left, and the ``files`` that it becomes.
+
+    Members of an ensemble share what they do alike, with ``merge`` first convolutions too.
 
     Raises:
         TargetError: a layer whose cost is not known, where ``strict``.
     """
-    folding = fold_batch_norm(trained)
+    is_ensemble = trained.name == parity.ENSEMBLE
+    folding = ensemble.fold_ensemble(trained, merge=merge) if is_ensemble else fold_batch_norm(trained)
     operators = keras_operators(folding.model, strict=strict)
     return Graph(trained, folding, operators, costs.cost(operators, files))
 

@@ -20,7 +20,7 @@ VIEWS = {
     "AlphaDropout", "Flatten", "Reshape", "Identity", "ActivityRegularization", "InputLayer", "RandomFlip",
     "RandomRotation", "RandomTranslation", "RandomZoom",
 }  # fmt: skip
-FUSED = {"Activation", "ReLU", "LeakyReLU", "ELU", "PReLU"}
+FUSED = {"Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Log"}
 PLAIN = {
     "Add": "add", "Subtract": "add", "Average": "add", "Multiply": "multiply", "Maximum": "add", "Minimum": "add",
     "Concatenate": "concat", "Softmax": "softmax", "Permute": "pad",
@@ -30,6 +30,7 @@ PLAIN = {
     "GlobalMaxPooling1D": "global_pool", "GlobalMaxPooling2D": "global_pool",
     "ZeroPadding1D": "pad", "ZeroPadding2D": "pad", "ZeroPadding3D": "pad",
     "Cropping1D": "pad", "Cropping2D": "pad", "UpSampling1D": "resize", "UpSampling2D": "resize",
+    "Resizing": "resize",
 }  # fmt: skip
 
 
@@ -136,7 +137,7 @@ class _Reader:
 
 def _activation(layer: Any) -> str:
     name = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__.lower())
-    return {"hard_silu": "hard_swish"}.get(name, str(name))
+    return {"hard_silu": "hard_swish", "exponential": "exp"}.get(name, str(name))
 
 
 def _size(weight: Any) -> int:
@@ -189,11 +190,17 @@ def _affine(layer: Any, names: tuple[str, ...], _source: Shape, shape: Shape) ->
     return [Operator(layer.name, "affine", names, shape, channels, channels)]
 
 
+def _split(layer: Any, names: tuple[str, ...], source: Shape, _shape: Shape) -> list[Operator]:
+    """Stand for all parts together: they are made at once, and wait for the last of their readers."""
+    return [Operator(layer.name, "split", names, source)]
+
+
 _READERS: dict[str, Callable[..., list[Operator]]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _matrix("conv")),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _matrix("conv")),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _matrix("depthwise")),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
     "Dense": _matrix("dense"),
+    "Split": _split,
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), _affine),
 }

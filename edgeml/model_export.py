@@ -133,7 +133,7 @@ def export_best(
     x, y = blend
     probabilities = np.stack([np.asarray(model.predict(x, verbose=0), np.float64) for model in models])
     weights = ensemble.fit_weights(probabilities, np.asarray(y))
-    graph = ensemble.compile_ensemble(models, [float(w) for w in weights])
+    graph = ensemble.side_by_side(models, [float(w) for w in weights])
     return export(graph, out, samples=samples, calibration=calibration, **options)
 
 

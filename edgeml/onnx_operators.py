@@ -227,6 +227,7 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     **dict.fromkeys(("Add", "Sub", "Max", "Min", "Sum"), _plain("add", counted=True)),
     **dict.fromkeys(("Mul", "Div"), _plain("multiply", counted=True)),
     "Concat": _plain("concat", counted=True),
+    "Split": _plain("split"),
     "MaxPool": _plain("max_pool"),
     "AveragePool": _plain("avg_pool"),
     **dict.fromkeys(

@@ -120,7 +120,7 @@ def measured(
     target, paths, found = recipe.export.targets[0], dict[str, Path](), list[Rival]()
     for number, rival in enumerate(rivals):
         graph = fold(
-            ensemble.compile_ensemble([models[name] for name in rival.ids], rival.weights, rival.mean),
+            ensemble.side_by_side([models[name] for name in rival.ids], rival.weights, rival.mean),
             ((target, PRECISION),),
         )
         place = folder / str(number)

@@ -194,6 +194,7 @@ _KINDS: dict[str, Callable[[_Reader, Any, str], Described]] = {
     **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _plain("add", counted=True)),
     **dict.fromkeys(("MUL", "DIV"), _plain("multiply", counted=True)),
     "CONCATENATION": _plain("concat", counted=True),
+    **dict.fromkeys(("SPLIT", "SPLIT_V"), _plain("split")),
     "MAX_POOL_2D": _plain("max_pool"),
     "AVERAGE_POOL_2D": _plain("avg_pool"),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX"), _plain("global_pool")),

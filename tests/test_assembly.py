@@ -41,8 +41,8 @@ def field():
 def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monkeypatch):
     fold, seen = assembly.fold, []
 
-    def larger(trained, files):
-        graph = fold(trained, files)
+    def larger(trained, files, **options):
+        graph = fold(trained, files, **options)
         seen.append(graph.cost.params)
         extra = 1_000 if graph.cost.params > 60 else 0  # 28 a network: what the sum of three did not foresee
         return replace(graph, cost=replace(graph.cost, params=graph.cost.params + extra))
@@ -57,10 +57,47 @@ def test_a_set_whose_graph_is_over_budget_gives_way_to_a_smaller_one(field, monk
 def test_a_network_that_is_over_budget_by_itself_ends_the_run(field, monkeypatch):
     fold = assembly.fold
     monkeypatch.setattr(
-        assembly, "fold", lambda *given: replace(graph := fold(*given), cost=replace(graph.cost, macs=10**6))
+        assembly,
+        "fold",
+        lambda *given, **options: replace(graph := fold(*given, **options), cost=replace(graph.cost, macs=10**6)),
     )
     with pytest.raises(BudgetError, match="the compiled graph is over it: macs 1,000,000 > 500"):
         assembly._within_budget(recipe("macs: 500"), field)
+
+
+def picture_field():
+    """Two networks on pictures whose first convolutions could run as one."""
+    models = tuple(networks.separable("relu", classes=CLASSES, seed=seed) for seed in range(2))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, SAMPLES)
+    logits = 2 * np.eye(CLASSES)[labels] + rng.normal(0, 1, (2, SAMPLES, CLASSES))
+    blend = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    finalists = tuple(
+        Candidate(f"t000{i}", "x", 1, {}, assembly.fold(model).cost, "completed") for i, model in enumerate(models)
+    )
+    return Field(finalists, models, blend, labels, ((), ()), 12 * 12 * 3)
+
+
+def test_first_convolutions_merge_where_all_files_are_int8_and_the_budget_allows_it():
+    field = picture_field()
+
+    def assembled(precision, budget=""):
+        base = recipe(budget)
+        own = replace(base, export=replace(base.export, precision=precision))
+        choice, graph = assembly._within_budget(own, field)
+        assert len(choice.members) == 2
+        assert any(isinstance(layer, L.BatchNormalization) for layer in graph.trained._flatten_layers())
+        return graph
+
+    def is_merged(graph):
+        return "split" in [operator.kind for operator in graph.operators]
+
+    merged, plain = assembled(("int8",)), assembled(("float32", "int8"))
+    assert is_merged(merged)
+    assert not is_merged(plain)
+    most = plain.cost.peak_activation_bytes
+    assert merged.cost.peak_activation_bytes > most
+    assert not is_merged(assembled(("int8",), f"peak_activation_bytes: {merged.cost.peak_activation_bytes - 1}"))
 
 
 @pytest.fixture(scope="module")

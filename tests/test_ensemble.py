@@ -207,61 +207,6 @@ def network(seed, classes=5, width=8, head="layer", name="net"):
 IMAGES = np.random.default_rng(1).normal(0, 2, (32, 6, 6, 2)).astype("float32")
 
 
-@pytest.mark.parametrize("head", ["layer", "activation"])
-@pytest.mark.parametrize("mean", MEANS)
-def test_the_graph_computes_the_weighted_mean(mean, head):
-    models, w = [network(s, head=head) for s in range(3)], [0.5, 0.2, 0.3]
-    outputs = np.stack([model.predict(IMAGES, verbose=0) for model in models]).astype(np.float64)
-    expected = ensemble.blend(outputs, np.array(w), mean)
-    graph = edgeml.compile_ensemble(models, w, mean)
-    found = graph.predict(IMAGES, verbose=0)
-    spread = expected.max() - expected.min()
-    assert spread > 0.3
-    assert np.abs(found - expected).max() <= 1e-6 * spread
-    folded = edgeml.fold_batch_norm(graph).model.predict(IMAGES, verbose=0)
-    assert np.abs(folded - expected).max() <= 2e-6 * spread
-
-
-def test_members_behind_their_scaling_lose_their_inner_softmax():
-    from edgeml.scaling import rescale
-
-    models = [rescale((0, 4)).keras(network(s, name=f"n{s}")) for s in range(2)]
-    outputs = np.stack([model.predict(IMAGES, verbose=0) for model in models]).astype(np.float64)
-    found = edgeml.compile_ensemble(models, [0.6, 0.4], "geometric").predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(found, ensemble.blend(outputs, np.array([0.6, 0.4]), "geometric"), atol=1e-6)
-
-
-def test_weight_zero_drops_its_member_and_one_member_is_returned_as_it_is():
-    models = [network(s) for s in range(3)]
-    assert edgeml.compile_ensemble(models, [0, 1, 0]) is models[1]
-    two = edgeml.compile_ensemble(models, [0.5, 0.5, 0])
-    assert edgeml.cost(two).params == edgeml.cost(edgeml.compile_ensemble(models[:2], [0.5, 0.5])).params
-
-
-@pytest.mark.parametrize(
-    ("models", "w", "mean", "words"),
-    [
-        (0, [], "arithmetic", "models: got none"),
-        (2, [1.0], "arithmetic", "got 1 for 2 models"),
-        (2, [1.5, -0.5], "arithmetic", "not negative and sum to one"),
-        (2, [0.5, 0.4], "arithmetic", "not negative and sum to one"),
-        (2, [float("nan"), float("nan")], "arithmetic", "not negative and sum to one"),
-        (2, [0.5, 0.5], "harmonic", "mean: got 'harmonic'; arithmetic or geometric"),
-    ],
-)
-def test_weights_that_are_none_are_refused(models, w, mean, words):
-    with pytest.raises(ValueError, match=words):
-        edgeml.compile_ensemble([network(s) for s in range(models)], w, mean)
-
-
-def test_members_that_do_not_fit_together_are_refused():
-    with pytest.raises(ValueError, match=r"output_shape differs: .*\(None, 3\).*\(None, 5\)"):
-        edgeml.compile_ensemble([network(0), network(1, classes=3)], [0.5, 0.5])
-    bare = keras.Sequential([keras.Input((6, 6, 2)), L.Flatten(), L.Dense(5, name="out")])
-    with pytest.raises(ValueError, match="ends in Dense 'out'; a softmax layer is due"):
-        edgeml.compile_ensemble([network(0), bare], [0.5, 0.5], "geometric")
-
-
 @pytest.mark.parametrize("mean", MEANS)
 def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
     models = [network(s, width=8 * (s + 1)) for s in range(3)]

@@ -2,11 +2,11 @@
 
 from edgeml.ensemble.choice import Blend, Choice, choose
 from edgeml.ensemble.diversity import Diversity, pairwise
-from edgeml.ensemble.graph import compile_ensemble
+from edgeml.ensemble.graph import compile_ensemble, fold_ensemble, side_by_side
 from edgeml.ensemble.means import MEANS, blend, log_loss, losses
 from edgeml.ensemble.weights import METHODS, fit_weights, held_out
 
 __all__ = [
     "MEANS", "METHODS", "Blend", "Choice", "Diversity", "blend", "choose", "compile_ensemble", "fit_weights",
-    "held_out", "log_loss", "losses", "pairwise",
+    "fold_ensemble", "held_out", "log_loss", "losses", "pairwise", "side_by_side",
 ]  # fmt: skip

@@ -33,12 +33,13 @@ class Tensor:
 
 @dataclass(eq=False)
 class Node:
-    """One call of a layer; ``layer`` is None where the value leaves the graph as an output."""
+    """One call of a layer, and Keras' own record of it; ``layer`` is None where the value leaves the graph."""
 
     layer: Any
     inputs: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
     training: bool = False
+    call: Any = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class _Flattening:
                 self.opaque.append((call.operation, trains))
 
     def _node(self, call: Any, training: bool) -> Node:
-        node = Node(call.operation, [self.tensors[id(t)] for t in call.input_tensors], training=training)
+        node = Node(call.operation, [self.tensors[id(t)] for t in call.input_tensors], training=training, call=call)
         for index, tensor in enumerate(node.inputs):
             tensor.users.append(Use(node, index))
         for tensor in call.outputs:
