@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import bundle, exporting, latency_budget, manifests, recipe_file, timing
-from edgeml.assembly import INPUT, Graph, assemble
+from edgeml.assembly import Graph, assemble, named
 from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
 from edgeml.latency_budget import Standing
@@ -48,9 +48,14 @@ def deliver(
             graph, artifacts = _written(recipe, graph, folder, calibration, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
-            samples = {INPUT: np.asarray(arrays["test"][0], "float32")}
+            samples = named(arrays["test"][0])
             parity = exporting.prove(
-                graph.folding.model, graph.trained, artifacts, samples, f"test ({len(samples[INPUT])})", recipe.verify
+                graph.folding.model,
+                graph.trained,
+                artifacts,
+                samples,
+                f"test ({len(arrays['test'][0])})",
+                recipe.verify,
             )
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
@@ -93,7 +98,7 @@ def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDAr
     x, _ = arrays["train"]
     count = min(run.recipe.export.calibration_samples, len(x))
     rows = np.sort(np.random.default_rng(run.recipe.search.seed).choice(len(x), count, replace=False))
-    return {INPUT: np.asarray(x[rows], "float32")}
+    return named(x[rows])
 
 
 def _benchmark(

@@ -98,10 +98,12 @@ def _logistic(train: Arrays, x_test: NDArray[Any]) -> NDArray[Any]:
     from sklearn.preprocessing import StandardScaler
 
     x, y = train[0][:LOGISTIC_SAMPLES], train[1][:LOGISTIC_SAMPLES]
-    step = int(np.ceil(np.sqrt(max(1.0, np.prod(x.shape[1:]) / LOGISTIC_FEATURES))))
+    sides = 2 if x.ndim == 4 else 1  # of an image both are thinned out, of a window the steps
+    step = int(np.ceil(max(1.0, np.prod(x.shape[1:]) / LOGISTIC_FEATURES) ** (1 / sides)))
+    thinned = (slice(None), *[slice(None, None, step)] * sides)
 
     def flat(values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(values[:, ::step, ::step], "float32").reshape(len(values), -1)
+        return np.asarray(values[thinned], "float32").reshape(len(values), -1)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # bounded on purpose
@@ -121,7 +123,7 @@ def confusion(
 def worst(
     probabilities: Probabilities, test: Arrays, names: Sequence[str], value_range: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Return the mistakes of which the network is most certain, with the image."""
+    """Return the mistakes of which the network is most certain, with the image, if it is one."""
     x, y = test
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
@@ -131,7 +133,7 @@ def worst(
             "label": names[y[i]],
             "predicted": names[predicted[i]],
             "confidence": float(probabilities[i, predicted[i]]),
-            "png_base64": _png(x[i], value_range),
+            **({"png_base64": _png(x[i], value_range)} if x.ndim == 4 else {}),
         }
         for i in order
     ]
