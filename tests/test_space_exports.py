@@ -16,7 +16,7 @@ NAMES = plugins.names("search_spaces")
 TARGETS = plugins.names("targets")
 SHAPES = {
     "images": [(8, 8, 1), (28, 28, 1), (33, 20, 3), (48, 48, 3)],
-    "windows": [(119, 6), (35, 3), (20, 1), (49, 10)],
+    "windows": [(119, 6), (49, 10), (20, 1), (35, 3)],
     "vectors": [(30,), (4,)],
 }
 MODERATE = Budget(params=60_000, macs=4_000_000)
@@ -44,10 +44,12 @@ def scaling_of(shape):
 
 
 def shades(count, shape, seed):
-    """Samples that differ, 0..255: pictures of a few random grey or coloured patches each, and noise; else noise."""
+    """Samples that differ, 0..255: a few random patches each (of a window: levels) and noise; vectors of noise."""
     rng = np.random.default_rng(seed)
-    if len(shape) < 3:
+    if len(shape) == 1:
         return rng.uniform(0, 255, (count, *shape)).astype("float32")
+    if len(shape) == 2:
+        return shades(count, (shape[0], 1, shape[1]), seed)[:, :, 0]
     height, width, channels = shape
     coarse = rng.uniform(0, 220, (count, 4, 4, channels))
     rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width

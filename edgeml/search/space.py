@@ -105,14 +105,19 @@ def takes(name: str) -> tuple[str, ...]:
     return tuple(getattr(plugins.get("search_spaces", name), "TAKES", ("images",)))
 
 
+def of_kind(kind: str) -> list[str]:
+    """Return the spaces for data of a kind, sorted."""
+    return [name for name in plugins.names("search_spaces") if kind in takes(name)]
+
+
 def _check_kind(name: str, input_shape: Shape) -> None:
     found = kind_of(input_shape).name
     if found in takes(name):
         return
-    fit = [other for other in plugins.names("search_spaces") if found in takes(other)]
+    fit = of_kind(found)
     raise RecipeError(
         f"search.space: {name} takes {' and '.join(takes(name))}, the data are {found} {input_shape}; spaces for"
-        f" {found}: {', '.join(fit)}. Write 'space: {fit[0]}', or set data.kind."
+        f" {found}: {', '.join(fit)}. Take one of these, or set data.kind."
     )
 
 
