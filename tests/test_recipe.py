@@ -224,7 +224,7 @@ MISTAKES = [
     ("export: {precision: int16}", "export.precision", "got text 'int16'; float32 or int8 is allowed (", ""),
     ("data: {name: x}", "data", "'source' is missing; csv, digits, ", "Add a line 'source: …'."),
     ("data: {source: digit}", "data.source", "got text 'digit'; csv, digits, ", "Did you mean 'digits'?"),
-    ("data: {source: tsv, name: 5}", "data.source", "got text 'tsv'; csv, digits, ", ")."),
+    ("data: {source: tsv, name: 5}", "data.source", "got text 'tsv'; csv, digits, ", "Did you mean 'csv'?"),
     ("data: {source: digits, name: 5}", "data.name", "got the number 5; text is ", "Write it in quotes: '5'."),
     ("data: {source: digits, labels: [0, 1]}", "data.labels[0]", "got the number 0; text is ", "quotes: '0'."),
     ("data: {source: digits, labels: [a, 1e-3]}", "data.labels[1]", "got the number 1e-3; text is ", "quotes: '1e-3'."),
