@@ -20,6 +20,7 @@ from edgeml.exporting import Artifact
 from edgeml.runtimes import open_model
 
 WORST = 12
+LINES, LINE_POINTS = 6, 64  # of a window that is shown
 LOGISTIC_SAMPLES = 10_000  # at most so many training samples, and
 LOGISTIC_FEATURES = 4_096  # so many inputs: the baseline has to cost seconds
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
@@ -123,7 +124,7 @@ def confusion(
 def worst(
     probabilities: Probabilities, test: Arrays, names: Sequence[str], value_range: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Return the mistakes of which the network is most certain, with the image, if it is one."""
+    """Return the mistakes of which the network is most certain, with the image, or the lines of a window."""
     x, y = test
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
@@ -133,10 +134,25 @@ def worst(
             "label": names[y[i]],
             "predicted": names[predicted[i]],
             "confidence": float(probabilities[i, predicted[i]]),
-            **({"png_base64": _png(x[i], value_range)} if x.ndim == 4 else {}),
+            **_shown(x, i, value_range),
         }
         for i in order
     ]
+
+
+def _shown(x: NDArray[Any], index: int, value_range: tuple[float, float]) -> dict[str, Any]:
+    if x.ndim == 4:
+        return {"png_base64": _png(x[index], value_range)}
+    return {"lines": _lines(x, index)} if x.ndim == 3 else {}
+
+
+def _lines(x: NDArray[Any], index: int) -> list[list[float]]:
+    """Return the first channels of a window as 0..1, which is the range of the channel over all windows (N, T, C)."""
+    low, high = x.min(axis=(0, 1)), x.max(axis=(0, 1))
+    every = -(-x.shape[1] // LINE_POINTS)
+    scaled = (x[index, ::every] - low) / np.maximum(high - low, 1e-12)
+    lines: list[list[float]] = np.round(scaled.T[:LINES].astype(float), 3).tolist()
+    return lines
 
 
 def _png(image: NDArray[Any], value_range: tuple[float, float]) -> str:

@@ -95,7 +95,7 @@ def _on_common_scale(dataset: Dataset) -> Dataset:
     test = dataset.test and (_columns.divided(dataset.test[0], by), dataset.test[1])
     return dataclasses.replace(
         dataset, x=_columns.divided(dataset.x, by), test=test, divided_by=by, value_range=(-1.0, 1.0),
-        meaning=f"{dataset.meaning}; each column divided by its number in the manifest's divided_by",
+        meaning=f"{dataset.meaning}, each column divided by its power of two (divided_by)",
     )  # fmt: skip
 
 

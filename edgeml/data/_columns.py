@@ -1,4 +1,4 @@
-"""Columns (features of vectors, channels of windows and images) whose ranges differ, and one scale for all of them.
+"""Columns (features of vectors, channels of windows) whose ranges differ, and one scale for all of them.
 
 An int8 file has one scale for its whole input: with columns of ±4 and ±2,000 that is 16 a step, and the first is lost,
 whatever the graph makes of it. Divided by powers of two, which is exact in floating point, all lie within -1..1.
@@ -16,7 +16,8 @@ APART = 32  # times that one column may reach further than another: 8 of an int8
 
 def reach(x: NDArray[Any]) -> NDArray[np.float64]:
     """Return the largest absolute value of each column, the last axis of ``x``."""
-    most: NDArray[np.float64] = np.abs(x.reshape(-1, x.shape[-1]).astype(np.float64)).max(axis=0)
+    rows = x.reshape(-1, x.shape[-1])
+    most: NDArray[np.float64] = np.maximum(rows.max(axis=0).astype(np.float64), -rows.min(axis=0).astype(np.float64))
     return most
 
 
@@ -33,7 +34,9 @@ def divided(x: NDArray[Any], by: tuple[float, ...]) -> NDArray[np.float32]:
 
 
 def notes(x: NDArray[Any]) -> list[str]:
-    """Note columns that an int8 file would lose."""
+    """Note columns of vectors and windows that an int8 file would lose."""
+    if x.ndim == 4:
+        return []
     most = reach(x)
     least, widest = int(np.where(most > 0, most, np.inf).argmin()), int(most.argmax())
     if most[widest] <= APART * most[least]:
