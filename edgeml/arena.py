@@ -88,10 +88,11 @@ def cmsis_nn_margin_bytes(operators: Sequence[Operator]) -> int:
 
 
 def as_converted(operators: Sequence[Operator]) -> list[Operator]:
-    """Return a network's operators as they stand in its int8 file: activations that TFLite lacks apart, and its order.
+    """Return a network's operators as they stand in its int8 file: views and activations that TFLite lacks, its order.
 
     At a fork the shorter branch runs first, and each branch to its end: member after member, shortcuts before blocks.
     """
+    operators = with_views(operators)
     apart = {o.name: written_apart(o)[-1].name for o in operators if is_apart(o)}
     found = []
     for operator in _in_order(operators):
@@ -99,6 +100,20 @@ def as_converted(operators: Sequence[Operator]) -> list[Operator]:
         found.append(Operator(operator.name, operator.kind, inputs, operator.output_shape))
         if operator.name in apart:
             found += written_apart(operator)
+    return found
+
+
+def with_views(operators: Sequence[Operator]) -> list[Operator]:
+    """Put a view behind each operator whose output is read in another shape: flattened, or a window as an image."""
+    shapes = {operator.name: operator.output_shape for operator in operators}
+    seen = {o.inputs[0]: f"{o.inputs[0]}/view" for o in operators
+            if o.kind in PER_CHANNEL and len(shapes[o.inputs[0]]) != len(o.output_shape)}  # fmt: skip
+    found = []
+    for operator in operators:
+        is_reader = operator.kind in PER_CHANNEL and operator.inputs[0] in seen
+        found.append(operator._replace(inputs=(seen[operator.inputs[0]],)) if is_reader else operator)
+        if operator.name in seen:
+            found.append(Operator(seen[operator.name], "view", (operator.name,), operator.output_shape))
     return found
 
 
