@@ -104,16 +104,16 @@ def as_converted(operators: Sequence[Operator]) -> list[Operator]:
 
 
 def with_views(operators: Sequence[Operator]) -> list[Operator]:
-    """Put a view behind each operator whose output is read in another shape: flattened, or a window as an image."""
+    """Put a view before each operator that reads its input in another shape: flattened, or a window as an image."""
     shapes = {operator.name: operator.output_shape for operator in operators}
-    seen = {o.inputs[0]: f"{o.inputs[0]}/view" for o in operators
-            if o.kind in PER_CHANNEL and len(shapes[o.inputs[0]]) != len(o.output_shape)}  # fmt: skip
     found = []
     for operator in operators:
-        is_reader = operator.kind in PER_CHANNEL and operator.inputs[0] in seen
-        found.append(operator._replace(inputs=(seen[operator.inputs[0]],)) if is_reader else operator)
-        if operator.name in seen:
-            found.append(Operator(seen[operator.name], "view", (operator.name,), operator.output_shape))
+        source = operator.inputs[0] if operator.kind in PER_CHANNEL else operator.name
+        if len(shapes[source]) != len(operator.output_shape):
+            view = Operator(f"{operator.name}/view", "view", operator.inputs, shapes[source])
+            found.append(view)
+            operator = operator._replace(inputs=(view.name,))
+        found.append(operator)
     return found
 
 
