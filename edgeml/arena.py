@@ -34,6 +34,12 @@ TAIL_OTHER_BYTES = 160  # an operator of another kind: a node (64), its tensors 
 TAIL_CHANNEL_BYTES = 8  # multiplier and shift of each output channel
 PER_CHANNEL = ("conv", "depthwise", "dense")
 FUSED = ("linear", "relu", "relu6", "relu_n1_to_1")  # activations that a TFLite operator computes by itself
+SEVERAL = {  # activations that become more than one operator: name, kind, what it reads ("": what is activated)
+    "selu": [  # relu(λ x) + exp(ln λ α - relu(-x)), see ``targets._tracing``; - λ α goes into the bias behind it
+        ("line", "affine", ("",)), ("low", "affine", ("",)), ("turned", "affine", ("low",)),
+        ("bend", "activation", ("turned",)), ("selu", "add", ("line", "bend")),
+    ],
+}  # fmt: skip
 Buffer = tuple[int, int, int]  # bytes, first and last step at which it is alive
 
 
@@ -82,17 +88,33 @@ def cmsis_nn_margin_bytes(operators: Sequence[Operator]) -> int:
 
 
 def as_converted(operators: Sequence[Operator]) -> list[Operator]:
-    """Return a network's operators as they stand in its int8 file: activations that TFLite lacks apart, and its order.
+    """Return a network's operators as they stand in its int8 file: views and activations that TFLite lacks, its order.
 
     At a fork the shorter branch runs first, and each branch to its end: member after member, shortcuts before blocks.
     """
-    apart = {o.name: f"{o.name}/{o.activation}" for o in operators if is_apart(o)}
+    operators = with_views(operators)
+    apart = {o.name: written_apart(o)[-1].name for o in operators if is_apart(o)}
     found = []
     for operator in _in_order(operators):
         inputs = tuple(apart.get(name, name) for name in operator.inputs) if apart else operator.inputs
         found.append(Operator(operator.name, operator.kind, inputs, operator.output_shape))
         if operator.name in apart:
-            found.append(Operator(apart[operator.name], "activation", (operator.name,), operator.output_shape))
+            found += written_apart(operator)
+    return found
+
+
+def with_views(operators: Sequence[Operator]) -> list[Operator]:
+    """Put a view before each operator that reads its input in another shape: flattened, or a window as an image."""
+    shapes = {operator.name: operator.output_shape for operator in operators}
+    found = []
+    for operator in operators:
+        source = operator.inputs[0] if operator.kind in PER_CHANNEL else operator.name
+        if len(shapes[source]) != len(operator.output_shape):
+            view = Operator(f"{operator.name}/view", "view", operator.inputs, shapes[source])
+            found.append(view)
+            found.append(operator._replace(inputs=(view.name,)))
+        else:
+            found.append(operator)
     return found
 
 
@@ -118,6 +140,17 @@ def _in_order(operators: Sequence[Operator]) -> list[Operator]:
 def is_apart(operator: Operator) -> bool:
     """Tell whether the activation of an operator becomes an operator of its own in a TFLite file."""
     return operator.kind != "activation" and operator.activation not in FUSED
+
+
+def written_apart(operator: Operator) -> list[Operator]:
+    """Return the operators that the activation of ``operator`` becomes in a TFLite file, in their order."""
+    return [
+        Operator(
+            f"{operator.name}/{name}", kind, tuple(f"{operator.name}/{source}" if source else operator.name
+                                                   for source in sources), operator.output_shape,
+        )
+        for name, kind, sources in SEVERAL.get(operator.activation, [(operator.activation, "activation", ("",))])
+    ]  # fmt: skip
 
 
 def _buffers(operators: Sequence[Operator]) -> list[Buffer]:

@@ -18,6 +18,7 @@ from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
 from edgeml.keras_operators import keras_operators
+from edgeml.kinds import kind_of
 from edgeml.latency_budget import Standing
 from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
@@ -26,8 +27,6 @@ from edgeml.records import FILES, Cost, File
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search.candidates import Candidate
 from edgeml.search.feasibility import Profiles
-
-INPUT = "image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +141,11 @@ def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True, me
     return Graph(trained, folding, operators, costs.cost(operators, files))
 
 
+def named(x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return samples (N, …) as the graph's input."""
+    return {kind_of(x.shape[1:]).sample: np.asarray(x, "float32")}
+
+
 def probabilities_of(model: Any, x: NDArray[Any]) -> NDArray[np.float64]:
     """Return a model's probabilities, (N, K)."""
     return np.asarray(model.predict(np.asarray(x, "float32"), batch_size=512, verbose=0), np.float64)
@@ -154,7 +158,7 @@ def _standings(
     if not run.recipe.budget.latency:
         return ()
     folded = fold_batch_norm(model).model
-    samples = {INPUT: np.asarray(arrays["train"][0][: calibration.FINALIST_SAMPLES], "float32")}
+    samples = named(arrays["train"][0][: calibration.FINALIST_SAMPLES])
     return latency_budget.standings(run.recipe, profiles, folded, keras_operators(folded), samples, on_event)
 
 

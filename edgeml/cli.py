@@ -76,7 +76,9 @@ def _overrides(set_: list[str] | None, flags: Mapping[str, int | None]) -> list[
 
 @app.command()
 def run(
-    source: Annotated[Path, typer.Argument(help="A recipe (.yaml), a folder of class folders, or an .npz file.")],
+    source: Annotated[
+        Path, typer.Argument(help="A recipe (.yaml), a folder of class folders, or an .npz or .csv file.")
+    ],
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters of the whole graph.")] = None,
     max_macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-accumulates of the whole graph.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(min=1e-6, help="Most ms here, onnxruntime float32.")] = None,

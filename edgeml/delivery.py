@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import bundle, exporting, latency_budget, manifests, proof, recipe_file, timing
-from edgeml.assembly import INPUT, Assembled, Graph
+from edgeml.assembly import Assembled, Graph, named
 from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
@@ -50,10 +50,9 @@ def deliver(
             graph, artifacts = _written(recipe, graph, folder, calibration, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
-            samples = {INPUT: np.asarray(arrays["test"][0], "float32")}
-            parity = exporting.prove(
-                graph.folding.model, graph.trained, artifacts, samples, f"test ({len(samples[INPUT])})", recipe.verify
-            )
+            samples = named(arrays["test"][0])
+            what = f"test ({len(arrays['test'][0])})"
+            parity = exporting.prove(graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify)
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
@@ -64,11 +63,7 @@ def deliver(
             report = manifests.report(
                 run, candidates, replace(assembled, graph=graph), artifacts, arrays, parity, latency, standings, command
             )
-            rows = proof.rows(rivals, models, samples[INPUT], np.asarray(arrays["test"][1]))
-            report["ensemble"]["proof"] = {
-                "file": exporting.file_name(recipe.export.targets[0], proof.PRECISION),
-                "rows": rows,
-            }
+            report["ensemble"]["proof"] = proof.table(rivals, models, recipe, arrays["test"])
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")
@@ -118,7 +113,7 @@ def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDAr
     x, _ = arrays["train"]
     count = min(run.recipe.export.calibration_samples, len(x))
     rows = np.sort(np.random.default_rng(run.recipe.search.seed).choice(len(x), count, replace=False))
-    return {INPUT: np.asarray(x[rows], "float32")}
+    return named(x[rows])
 
 
 def _benchmark(

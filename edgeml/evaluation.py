@@ -20,6 +20,7 @@ from edgeml.exporting import Artifact
 from edgeml.runtimes import open_model
 
 WORST = 12
+LINES, LINE_POINTS = 6, 64  # of a window that is shown
 LOGISTIC_SAMPLES = 10_000  # at most so many training samples, and
 LOGISTIC_FEATURES = 4_096  # so many inputs: the baseline has to cost seconds
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
@@ -98,10 +99,12 @@ def _logistic(train: Arrays, x_test: NDArray[Any]) -> NDArray[Any]:
     from sklearn.preprocessing import StandardScaler
 
     x, y = train[0][:LOGISTIC_SAMPLES], train[1][:LOGISTIC_SAMPLES]
-    step = int(np.ceil(np.sqrt(max(1.0, np.prod(x.shape[1:]) / LOGISTIC_FEATURES))))
+    sides = 2 if x.ndim == 4 else 1  # of an image both are thinned out, of a window the steps
+    step = int(np.ceil(max(1.0, np.prod(x.shape[1:]) / LOGISTIC_FEATURES) ** (1 / sides)))
+    thinned = (slice(None), *[slice(None, None, step)] * sides)
 
     def flat(values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(values[:, ::step, ::step], "float32").reshape(len(values), -1)
+        return np.asarray(values[thinned], "float32").reshape(len(values), -1)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # bounded on purpose
@@ -121,7 +124,7 @@ def confusion(
 def worst(
     probabilities: Probabilities, test: Arrays, names: Sequence[str], value_range: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Return the mistakes of which the network is most certain, with the image."""
+    """Return the mistakes of which the network is most certain, with the image, or the lines of a window."""
     x, y = test
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
@@ -131,10 +134,25 @@ def worst(
             "label": names[y[i]],
             "predicted": names[predicted[i]],
             "confidence": float(probabilities[i, predicted[i]]),
-            "png_base64": _png(x[i], value_range),
+            **_shown(x, i, value_range),
         }
         for i in order
     ]
+
+
+def _shown(x: NDArray[Any], index: int, value_range: tuple[float, float]) -> dict[str, Any]:
+    if x.ndim == 4:
+        return {"png_base64": _png(x[index], value_range)}
+    return {"lines": _lines(x, index)} if x.ndim == 3 else {}
+
+
+def _lines(x: NDArray[Any], index: int) -> list[list[float]]:
+    """Return the first channels of a window as 0..1, which is the range of the channel over all windows (N, T, C)."""
+    low, high = x.min(axis=(0, 1)), x.max(axis=(0, 1))
+    every = -(-x.shape[1] // LINE_POINTS)
+    scaled = (x[index, ::every] - low) / np.maximum(high - low, 1e-12)
+    lines: list[list[float]] = np.round(scaled.T[:LINES].astype(float), 3).tolist()
+    return lines
 
 
 def _png(image: NDArray[Any], value_range: tuple[float, float]) -> str:

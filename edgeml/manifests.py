@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
-from edgeml.assembly import INPUT, Assembled, Field, Graph, probabilities_of
+from edgeml.assembly import Assembled, Field, Graph, probabilities_of
 from edgeml.devices import profile
 from edgeml.ensemble import Choice
 from edgeml.errors import ParityError
 from edgeml.exporting import Artifact
+from edgeml.kinds import kind_of
 from edgeml.latency_budget import Standing
 from edgeml.parity import Parity, own_rounding
 from edgeml.recipe import Search
@@ -55,7 +56,7 @@ def report(
     field, choice, graph = assembled.field, assembled.choice, assembled.graph
     x, y = (np.asarray(values) for values in arrays["test"])
     x = x.astype("float32")
-    by_file = evaluation.files(artifacts, x, INPUT)
+    by_file = evaluation.files(artifacts, x, kind_of(x.shape[1:]).sample)
     rows = evaluation.metrics(by_file, y, balanced=pipeline.is_skewed(run))
     evaluation.check_drop(rows, artifacts, run.recipe.verify.int8_max_accuracy_drop)
     dataset = run.dataset()
@@ -211,14 +212,16 @@ def _manifest(
     recipe, dataset = run.recipe, run.dataset()
     members = [field.finalists[i] for i in choice.members]
     parts = run.partition()["splits"]
+    shape = graph.folding.model.input_shape[1:]
+    kind, divided = kind_of(shape), {key: dataset[key] for key in ("divided_by",) if dataset.get(key)}
     return {
         "schema_version": 1,
         "name": recipe.name,
         **bundle.provenance(),
         "task": {"kind": "classification", "labels": dataset["labels"]},
         **signature_json(
-            [{"name": INPUT, "shape": list(graph.folding.model.input_shape[1:]), "dtype": "float32", "layout": "NHWC",
-              "range": dataset["value_range"], "meaning": dataset["meaning"]}],
+            [{"name": kind.sample, "shape": list(shape), "dtype": "float32", "layout": kind.layout,
+              "range": dataset["value_range"], "meaning": dataset["meaning"], **divided}],
             [{"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"}],
         ),
         "files": [],

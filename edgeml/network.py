@@ -7,7 +7,8 @@
     net.operators()   the folded graph's operators: cost in microseconds, no Keras
     net.keras()       the same network as a Keras model, to be trained
 
-All convolutions and poolings pad with zeros to "same" size. Normalisation folds into the operator before it.
+All convolutions and poolings pad with zeros to "same" size; a kernel is a side, or height and width: (9, 1) along time.
+Normalisation folds into the operator before it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from edgeml.operators import Operator, Shape
 
+Kernel = int | tuple[int, int]
 BN_MOMENTUM = 0.9  # Keras' 0.99 leaves small data sets at chance level at inference
 
 
@@ -42,17 +44,17 @@ class Network:
         self.layers = [self.input]
         self._counts: Counter[str] = Counter()
 
-    def conv(self, x: Layer, filters: int, *, kernel: int = 1, stride: int = 1, bias: bool = False) -> Layer:
-        """Convolve ``x`` with ``filters`` kernels of ``kernel`` x ``kernel``."""
+    def conv(self, x: Layer, filters: int, *, kernel: Kernel = 1, stride: int = 1, bias: bool = False) -> Layer:
+        """Convolve ``x`` with ``filters`` kernels."""
         options = {"filters": filters, "kernel": kernel, "stride": stride, "bias": bias}
         return self._append("conv", (x,), (*_strided(x.shape, stride), filters), **options)
 
-    def depthwise(self, x: Layer, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> Layer:
+    def depthwise(self, x: Layer, *, kernel: Kernel = 3, stride: int = 1, bias: bool = False) -> Layer:
         """Convolve each channel of ``x`` with its own kernel."""
         options = {"kernel": kernel, "stride": stride, "bias": bias}
         return self._append("depthwise", (x,), (*_strided(x.shape, stride), x.shape[-1]), **options)
 
-    def separable(self, x: Layer, filters: int, *, kernel: int = 3, stride: int = 1, bias: bool = False) -> Layer:
+    def separable(self, x: Layer, filters: int, *, kernel: Kernel = 3, stride: int = 1, bias: bool = False) -> Layer:
         """Keras' SeparableConv2D: depthwise, then pointwise, nothing between."""
         options = {"filters": filters, "kernel": kernel, "stride": stride, "bias": bias}
         return self._append("separable", (x,), (*_strided(x.shape, stride), filters), **options)
@@ -62,7 +64,7 @@ class Network:
         return x if norm == "none" else self._append("norm", (x,), x.shape, norm=norm)
 
     def act(self, x: Layer, name: str) -> Layer:
-        """Apply an activation: relu, relu6 or hard_swish."""
+        """Apply an activation: relu, relu6, hard_swish or selu."""
         return self._append("act", (x,), x.shape, name=name)
 
     def add(self, x: Layer, y: Layer) -> Layer:
@@ -81,13 +83,17 @@ class Network:
         """Lay all values of ``x`` in one row."""
         return self._append("flatten", (x,), (math.prod(x.shape),))
 
-    def dropout(self, x: Layer, rate: float) -> Layer:
-        """Drop values at random in training; nothing where ``rate`` is 0."""
-        return self._append("dropout", (x,), x.shape, rate=rate) if rate else x
+    def reshape(self, x: Layer, shape: Shape) -> Layer:
+        """Lay the values of ``x`` out in another shape."""
+        return self._append("reshape", (x,), shape)
 
-    def dense(self, x: Layer, units: int) -> Layer:
-        """Multiply by a matrix and add a bias."""
-        return self._append("dense", (x,), (units,), units=units)
+    def dropout(self, x: Layer, rate: float, kind: str = "dropout") -> Layer:
+        """Drop values at random in training (``alpha_dropout``: keep mean and variance); nothing at rate 0."""
+        return self._append(kind, (x,), x.shape, rate=rate) if rate else x
+
+    def dense(self, x: Layer, units: int, start: str = "glorot_uniform") -> Layer:
+        """Multiply by a matrix, drawn as ``start`` says, and add a bias."""
+        return self._append("dense", (x,), (units,), units=units, start=start)
 
     def softmax(self, x: Layer) -> Layer:
         """Turn logits into probabilities."""
@@ -123,6 +129,10 @@ class Network:
         return keras.Model(tensors["input"], tensors[self.layers[-1].name], name=name)
 
 
+def _sides(kernel: Kernel) -> tuple[int, int]:
+    return (kernel, kernel) if isinstance(kernel, int) else kernel
+
+
 def _strided(shape: Shape, stride: int) -> Shape:
     return tuple(-(-size // stride) for size in shape[:2])
 
@@ -131,35 +141,36 @@ def _strided(shape: Shape, stride: int) -> Shape:
 
 
 def _conv_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    k, channels = layer.options["kernel"], sources[0].output_shape[-1]
-    weights = k * k * channels * layer.options["filters"]
+    k, channels = _sides(layer.options["kernel"]), layer.inputs[0].shape[-1]
+    weights = math.prod(k) * channels * layer.options["filters"]
     return [_convolution(layer, layer.name, "conv", sources[0].name, weights, layer.shape, k, layer.options["stride"])]
 
 
 def _depthwise_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    k = layer.options["kernel"]
-    weights = k * k * layer.shape[-1]
+    k = _sides(layer.options["kernel"])
+    weights = math.prod(k) * layer.shape[-1]
     return [
         _convolution(layer, layer.name, "depthwise", sources[0].name, weights, layer.shape, k, layer.options["stride"])
     ]
 
 
 def _separable_operators(layer: Layer, sources: list[Operator]) -> list[Operator]:
-    k, channels, filters = layer.options["kernel"], sources[0].output_shape[-1], layer.options["filters"]
+    k, channels, filters = _sides(layer.options["kernel"]), layer.inputs[0].shape[-1], layer.options["filters"]
     between = (*layer.shape[:2], channels)
     first = _convolution(
-        layer, f"{layer.name}/depthwise", "depthwise", sources[0].name, k * k * channels, between, k,
+        layer, f"{layer.name}/depthwise", "depthwise", sources[0].name, math.prod(k) * channels, between, k,
         layer.options["stride"], bias=False,
     )  # fmt: skip
-    return [first, _convolution(layer, layer.name, "conv", first.name, channels * filters, layer.shape, 1, 1)]
+    return [first, _convolution(layer, layer.name, "conv", first.name, channels * filters, layer.shape, (1, 1), 1)]
 
 
 def _convolution(
-    layer: Layer, name: str, kind: str, source: str, weights: int, shape: Shape, k: int, stride: int, bias: bool = True
-) -> Operator:
+    layer: Layer, name: str, kind: str, source: str, weights: int, shape: Shape, k: Shape, stride: int,
+    bias: bool = True,
+) -> Operator:  # fmt: skip
     macs = math.prod(shape[:2]) * weights
     biases = shape[-1] if bias and layer.options["bias"] else 0
-    return Operator(name, kind, (source,), shape, weights, biases, macs, (k, k), (stride, stride))
+    return Operator(name, kind, (source,), shape, weights, biases, macs, k, (stride, stride))
 
 
 def _dense_operator(layer: Layer, sources: list[Operator]) -> list[Operator]:
@@ -190,7 +201,7 @@ _FUSED: dict[str, Callable[[Layer], dict[str, Any]]] = {  # layer → what it ma
 
 # --- reading 2: Keras layers
 
-_ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_silu"}  # edgeml's word → Keras'
+_ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_silu", "selu": "selu"}  # edgeml's word → Keras'
 
 
 def _conv_keras(keras: Any, layer: Layer, inputs: list[Any]) -> Any:
@@ -224,6 +235,10 @@ _KERAS: dict[str, Callable[[Any, Layer, list[Any]], Any]] = {
     "global_pool": lambda keras, layer, x: keras.layers.GlobalAveragePooling2D(name=layer.name)(x[0]),
     "flatten": lambda keras, layer, x: keras.layers.Flatten(name=layer.name)(x[0]),
     "dropout": lambda keras, layer, x: keras.layers.Dropout(layer.options["rate"], name=layer.name)(x[0]),
-    "dense": lambda keras, layer, x: keras.layers.Dense(layer.options["units"], name=layer.name)(x[0]),
+    "alpha_dropout": lambda keras, layer, x: keras.layers.AlphaDropout(layer.options["rate"], name=layer.name)(x[0]),
+    "reshape": lambda keras, layer, x: keras.layers.Reshape(layer.shape, name=layer.name)(x[0]),
+    "dense": lambda keras, layer, x: keras.layers.Dense(
+        layer.options["units"], kernel_initializer=layer.options["start"], name=layer.name
+    )(x[0]),
     "softmax": lambda keras, layer, x: keras.layers.Softmax(name=layer.name)(x[0]),
 }

@@ -54,6 +54,7 @@ def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
         arrays = partition.arrays(dataset)
         record = {
             "labels": list(dataset.labels), "value_range": list(dataset.value_range), "meaning": dataset.meaning,
+            "divided_by": list(dataset.divided_by),
             "notes": [*dataset.notes, *partition.notes],
         }  # fmt: skip
         run.save_data(arrays, partition.to_json(), record)

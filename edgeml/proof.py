@@ -133,6 +133,14 @@ def measured(
     return [replace(one, latency=row) for one, row in zip(found, latency, strict=True)]
 
 
+def table(
+    rivals: Sequence[Rival], models: Mapping[str, Any], recipe: Recipe, test: tuple[NDArray[Any], NDArray[np.int64]]
+) -> Json:
+    """Return what the report shows of the rivals: their rows, and of which file bytes and latency are."""
+    x, labels = (np.asarray(values) for values in test)
+    return {"file": exporting.file_name(recipe.export.targets[0], PRECISION), "rows": rows(rivals, models, x, labels)}
+
+
 def rows(rivals: Sequence[Rival], models: Mapping[str, Any], x: NDArray[Any], labels: NDArray[np.int64]) -> list[Json]:
     """Return what test says of each rival, the first one's mistakes beside those of every other.
 

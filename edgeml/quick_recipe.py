@@ -15,21 +15,25 @@ from edgeml.records import Budget, Limit
 
 DEFAULT_PARAMS = 30_000
 QUICK_MACS = 2_500_000
-FOLDER_AUGMENT = Augment(flip="horizontal", shift=0.08, crop=0.15)
-ARRAY_AUGMENT = Augment(shift=0.08)
+FILES = {".npz": "npz", ".csv": "csv"}
+AUGMENTS = {
+    "image_folder": Augment(flip="horizontal", shift=0.08, crop=0.15), "npz": Augment(shift=0.08), "csv": Augment(),
+}  # fmt: skip
 
 
 def for_data(
     path: Path, *, max_params: int | None, max_macs: int | None, max_latency_ms: float | None, quick: bool
 ) -> Recipe:
-    """Return the recipe for a folder of class folders or an ``.npz`` file.
+    """Return the recipe for a folder of class folders, an ``.npz`` file of images, or a ``.csv`` table.
 
     Raises:
-        DataError: the path is neither.
+        DataError: the path is none of these.
     """
     is_folder = path.is_dir()
-    if not is_folder and path.suffix != ".npz":
-        raise DataError(f"{path}: not a recipe (.yaml), a folder of class folders, or an .npz file. Check the path.")
+    if not is_folder and path.suffix not in FILES:
+        raise DataError(
+            f"{path}: not a recipe (.yaml), a folder of class folders, or an .npz or .csv file. Check the path."
+        )
     if max_params is None and max_macs is None and max_latency_ms is None:
         max_params = DEFAULT_PARAMS
     if quick and max_macs is None:
@@ -38,13 +42,16 @@ def for_data(
     budget = Budget(params=max_params, macs=max_macs, latency=limits)
     has_test = is_folder and (path / "test").is_dir() and (path / "train").is_dir()
     splits = Splits(validation=0.12, blend=0.12, test="given" if has_test else 0.16)
-    source = "image_folder" if is_folder else "npz"
+    source = "image_folder" if is_folder else FILES[path.suffix]
     size = (64 if quick else 96) if is_folder else None
-    augment = FOLDER_AUGMENT if is_folder else ARRAY_AUGMENT
-    data = Data(source=source, path=str(path), image_size=size, splits=splits, augment=augment)
+    is_table = source == "csv"
+    data = Data(
+        source=source, path=str(path), image_size=size, splits=splits, augment=AUGMENTS[source], common_scale=is_table
+    )
     made = Recipe(
         schema_version=1, name=_name(path), data=data, budget=budget,
-        search=_search(quick), train=_train(quick), ensemble=Ensemble(max_members=2 if quick else 3),
+        search=_search_of_table(quick) if is_table else _search(quick), train=_train(quick),
+        ensemble=Ensemble(max_members=2 if quick else 3),
     )  # fmt: skip
     return with_defaults(made)
 
@@ -58,6 +65,13 @@ def _search(quick: bool) -> Search:
     if quick:
         return Search(space=("ds_cnn",), max_trials=12, epochs=4, time_limit_minutes=1.5)
     return Search(space=("ds_cnn", "separable_cnn"), max_trials=60, epochs=12, time_limit_minutes=30.0)
+
+
+def _search_of_table(quick: bool) -> Search:
+    spaces = ("wide_deep", "dense_selu")
+    if quick:
+        return Search(space=spaces, max_trials=16, epochs=10, time_limit_minutes=1.5)
+    return Search(space=spaces, max_trials=60, epochs=30, time_limit_minutes=30.0)
 
 
 def _train(quick: bool) -> Train:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from edgeml.kinds import NAMES
 from edgeml.records import COUNTS, Budget, File
 
 SCHEMA_VERSION = 1
@@ -66,14 +67,33 @@ class Data:
     """Where the samples come from and how they are split."""
 
     source: str = _required("kind of source", plugin="data")
-    name: str | None = rule(None, "name of the data set (keras_dataset)")
-    path: str | None = rule(None, "file or folder (npz, image_folder), relative to the recipe")
+    name: str | None = rule(None, "name of the data set (keras_dataset, sklearn_table)")
+    path: str | None = rule(None, "file or folder (npz, image_folder, csv), relative to the recipe")
+    label: str | None = rule(
+        None, "column that holds the class (csv); if left out, the last one of a file, and the file's name in a folder"
+    )
+    columns: tuple[str, ...] | None = rule(
+        None, "columns that are learnt from (csv); all with numbers if left out", min_items=1
+    )
+    window: int | None = rule(None, "consecutive rows that make one sample (csv); each row is one if left out", min=2)
+    stride: int | None = rule(None, "rows from one window to the next (csv); `window` if left out", min=1)
     image_size: int | None = rule(None, "images are resized to this height and width (image_folder)", min=4, max=1024)
     channels: str = rule(
         "auto", "colour of images (image_folder); auto: grey only if every image is", choices=("auto", "rgb", "gray")
     )
+    common_scale: bool = rule(
+        False, "divide each column by a power of two, so that all lie within -1 to 1: an int8 file has one scale for"
+        " all columns. Whoever feeds the files has to divide, too; the bundle says by what",
+    )  # fmt: skip
+    kind: str = rule(
+        "auto", "what samples are; auto: told by their shape, (N, A, B) in an npz being grey images",
+        choices=("auto", *NAMES),
+    )  # fmt: skip
     labels: tuple[str, ...] | None = rule(None, "class names in label order, where the source has none", min_items=2)
-    input: str = rule("rescale", "input scaling inside the graph", choices=("rescale", "standardize"))
+    input: str = rule(
+        "auto", "input scaling inside the graph; auto: rescale for images, standardize per feature or channel for"
+        " vectors and windows", choices=("auto", "rescale", "standardize"),
+    )  # fmt: skip
     splits: Splits = rule(Splits(), "shares of the data")
     augment: Augment = rule(Augment(), "random changes of training images")
 

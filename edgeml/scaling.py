@@ -1,7 +1,8 @@
 """Input scaling as part of the graph: deployed files take raw values.
 
 rescale       y = x / max|x|              no shift: folds into the first convolution
-standardize   y = (x - mean) / deviation  per channel, fitted on train only
+standardize   y = (x - mean) / deviation  per channel or feature, fitted on train only; folds into dense layers, and
+                                          into convolutions that pad no zeros
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.kinds import kind_of
 from edgeml.operators import Operator, Shape
 
 
@@ -22,23 +24,33 @@ class Scaling:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
 
-    def keras(self, network: Any, name: str = "image") -> Any:
-        """Put this scaling in front of a Keras model."""
+    def keras(self, network: Any) -> Any:
+        """Put this scaling in front of a Keras model; the input is named after what a sample is."""
         import keras
 
         scale, offset = (np.array(v if len(v) > 1 else v[0], "float32") for v in (self.scale, self.offset))
-        inputs = keras.Input(network.input_shape[1:], name=name)
+        shape = network.input_shape[1:]
+        inputs = keras.Input(shape, name=kind_of(shape).sample)
         scaled = keras.layers.Rescaling(scale, offset, name="scaling")(inputs)
         return keras.Model(inputs, network(scaled), name=network.name)
 
     def operators(self, network: tuple[Operator, ...]) -> tuple[Operator, ...]:
         """Put what remains of this scaling after folding in front of a network's operators."""
-        if not any(self.offset):
-            return network
         source = network[0]
+        readers = [operator for operator in network if source.name in operator.inputs]
+        if not any(self.offset) or all(_takes_shift(reader, source.output_shape) for reader in readers):
+            return network
         affine = Operator("scaling", "affine", (source.name,), source.output_shape, len(self.scale), len(self.offset))
         fed = [_fed_by(operator, source.name, affine.name) for operator in network[1:]]
         return (source, affine, *fed)
+
+
+def _takes_shift(reader: Operator, source: Shape) -> bool:
+    """Tell whether a shift in front of an operator folds into it: not where zeros are padded in."""
+    if reader.kind not in ("conv", "depthwise"):
+        return reader.kind == "dense"
+    sides = zip(source, reader.kernel, reader.strides, strict=False)  # a window has no width
+    return all(kernel == 1 or (-(-side // stride) - 1) * stride + kernel <= side for side, kernel, stride in sides)
 
 
 def _fed_by(operator: Operator, old: str, new: str) -> Operator:

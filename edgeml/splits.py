@@ -5,7 +5,8 @@ gets its share of each class to within one sample, and its share of the whole to
 remainder in exact fractions; only where a class is so small that it would miss in a split does that come first.
 
 Samples with identical bytes stay together. Held-out splits draw from what occurs once before they draw copies, so
-copies land in train, and figures on the others count no picture twice. What bears two labels goes to train.
+copies land in train, and figures on the others count no picture twice. What bears two labels goes to train. Samples
+that share measurements (``Dataset.groups``) stay together as copies do.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def split(dataset: Dataset, config: recipe.Splits, seed: int) -> Partition:
     first: dict[bytes, int] = {}
     groups = [first.setdefault(digest, index) for index, digest in enumerate(digests)]
     torn = _torn(groups, dataset.y)
-    dealt = _deal_all(dataset, groups, torn, shares, rng)
+    together = _together(groups, dataset.groups)
+    dealt = _deal_all(dataset, together, _torn(together, dataset.y), shares, rng)
     notes = [*_copy_notes(dataset, groups, torn), *_given_notes(dataset, first, config)]
     if dataset.test is not None:
         dealt["test"] = list(range(len(dataset.test[1])))
@@ -116,11 +118,12 @@ def apportion(counts: Sequence[int], shares: Mapping[str, Fraction]) -> dict[str
 
 
 def standardization(x_train: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean (C,) and variance (C,) of each channel of training samples (N, H, W, C), in float64."""
+    """Return mean (C,) and variance (C,) of each channel of training samples (N, …, C), in float64."""
+    axes = tuple(range(x_train.ndim - 1))
     chunks = [x_train[start : start + CHUNK_SAMPLES] for start in range(0, len(x_train), CHUNK_SAMPLES)]
     values, zeros = x_train[..., 0].size, np.zeros(x_train.shape[-1])
-    mean = sum((chunk.sum(axis=(0, 1, 2), dtype=np.float64) for chunk in chunks), start=zeros) / values
-    return mean, sum((((chunk - mean) ** 2).sum(axis=(0, 1, 2)) for chunk in chunks), start=zeros) / values
+    mean = sum((chunk.sum(axis=axes, dtype=np.float64) for chunk in chunks), start=zeros) / values
+    return mean, sum((((chunk - mean) ** 2).sum(axis=axes) for chunk in chunks), start=zeros) / values
 
 
 def _shares(dataset: Dataset, config: recipe.Splits) -> dict[str, Fraction]:
@@ -164,6 +167,22 @@ def _quota(ideal: Sequence[Fraction], most: Sequence[int], total: int, owed: Seq
 def _digests(x: NDArray[Any]) -> list[bytes]:
     """Hash each sample."""
     return [hashlib.blake2b(sample.tobytes(), digest_size=16).digest() for sample in x]
+
+
+def _together(copies: Sequence[int], groups: Sequence[int]) -> list[int]:
+    """Join groups that hold copies of one sample; each is named by its first sample."""
+    first_of: dict[int, int] = {}
+    joined = list(copies)
+    for index, group in enumerate(groups):
+        ends = _root(joined, index), _root(joined, first_of.setdefault(group, index))
+        joined[max(ends)] = min(ends)
+    return [_root(joined, index) for index in range(len(joined))]
+
+
+def _root(joined: Sequence[int], index: int) -> int:
+    while joined[index] != index:
+        index = joined[index]
+    return index
 
 
 def _torn(groups: Sequence[int], y: NDArray[np.int64]) -> set[int]:

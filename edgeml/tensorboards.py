@@ -28,9 +28,9 @@ SPRITE_PIXELS = 64  # largest side of a sample in the sprite; TensorBoard takes 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples to look at: images ``(N, H, W, C)``, the name of each one's class, and the range of pixel values."""
+    """Samples to look at: ``(N, …)``, as a sprite if they are images; each one's class, and the range of values."""
 
-    images: NDArray[Any]
+    x: NDArray[Any]
     names: Sequence[str]
     value_range: tuple[float, float]
 
@@ -70,7 +70,7 @@ class Board:
                     events.scalar(name, float(value), epoch)
                 for weight in self.model.weights:
                     events.histogram(f"weights/{weight.path}", weight.numpy(), epoch)
-                for name, values in self._probe.activations(board._samples.images).items():
+                for name, values in self._probe.activations(board._samples.x).items():
                     events.histogram(f"activations/{name}", values, epoch)
 
         return Recorder()
@@ -86,7 +86,7 @@ class Board:
             self._events.scalar(f"score/{name}", value, self._epoch)
         self._events.end(is_success=scores is not None)
         if embedding and self._probe is not None:
-            write_embedding(self._folder, self._probe.embedding(self._samples.images), self._samples)
+            write_embedding(self._folder, self._probe.embedding(self._samples.x), self._samples)
 
 
 def folder_of(root: Path, name: str, *, is_finalist: bool = False) -> Path:
@@ -202,7 +202,7 @@ def _sprite(samples: Samples) -> tuple[Any, int, int] | None:
     """Lay the images out in rows of a square, with the height and width of one; None if they have no colours."""
     from PIL import Image
 
-    images = np.asarray(samples.images, "float32")
+    images = np.asarray(samples.x, "float32")
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         return None
     every = math.ceil(max(images.shape[1:3]) / SPRITE_PIXELS)

@@ -74,6 +74,18 @@ def test_an_activation_that_tflite_does_not_fuse_is_a_tensor_of_its_own():
     assert len(arena.as_converted(network("relu6"))) == 3
 
 
+def test_what_reads_in_another_shape_reads_a_view_of_its_own():
+    given = Operator("input", "input", (), (49, 10))
+    wide, deep = (Operator(name, "dense", ("input",), (4,)) for name in ("wide", "deep"))
+    found = arena.as_converted([given, wide, deep, Operator("sum", "add", ("wide", "deep"), (4,))])
+    assert [o.name for o in found] == ["input", "wide/view", "wide", "deep/view", "deep", "sum"]
+    assert [o.output_shape for o in found if o.kind == "view"] == [(49, 10), (49, 10)]
+    conv = Operator("conv", "conv", ("input",), (49, 1, 8), kernel=(3, 1))
+    kept = Operator("dense", "dense", ("input",), (49, 4))
+    assert [o.name for o in arena.as_converted([given, conv])] == ["input", "conv/view", "conv"]
+    assert [o.name for o in arena.as_converted([given, kept])] == ["input", "dense"], "along the last axis"
+
+
 def test_the_margin_for_cmsis_nn_is_that_of_the_largest_convolution():
     network = [Operator("x", "input", (), (8, 8, 3)), Operator("c", "conv", ("x",), (8, 8, 4), kernel=(3, 3)),
                Operator("p", "conv", ("c",), (8, 8, 64), kernel=(1, 1))]  # fmt: skip

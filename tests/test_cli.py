@@ -141,7 +141,7 @@ def test_doctor_names_versions_and_processor(tmp_path: Path) -> None:
     ("words", "code", "says"),
     [
         ("tinny.yaml", 3, "tinny.yaml: no such file; its folder has tiny.yaml. Did you mean 'tiny.yaml'?"),
-        ("photos", 4, "photos: no such folder, recipe or .npz file."),
+        ("photos", 4, "photos: no such folder, recipe, .npz or .csv file."),
         ("tiny.yaml --set serch.epochs=3", 3, "did you mean 'search'?"),
         ("tiny.yaml --set search.epochs=many", 3, "--set search.epochs=many: search.epochs: got text 'many'"),
         ("tiny.yaml --set search.space=ds_cnnn", 3, "Did you mean 'ds_cnn'?"),

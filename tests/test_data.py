@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeml import data, plugins
+from edgeml import data, kinds, plugins
 from edgeml.errors import DataError, RecipeError
 from edgeml.recipe import Data, Splits
 
@@ -41,6 +41,12 @@ def image_folder(root: Path) -> Data:
     return Data(source="image_folder", path=str(root), image_size=8)
 
 
+def table(path: Path) -> Data:
+    rows = [f"{n},{n % 7},{'cat' if n % 2 else 'dog'}" for n in range(24)]
+    path.write_text("\n".join(["a,b,animal", *rows]))
+    return Data(source="csv", path=str(path))
+
+
 def fashion_mnist() -> Data:
     """Put a small set in Keras' download folder, in the original file format."""
     home = Path(os.environ["KERAS_HOME"], "datasets", "fashion-mnist")
@@ -60,6 +66,8 @@ SAMPLES = {
     "keras_dataset": lambda tmp: fashion_mnist(),
     "npz": lambda tmp: npz(tmp, x=pictures(20, (6, 7, 3)), y=labels(20)),
     "image_folder": lambda tmp: image_folder(tmp / "images"),
+    "csv": lambda tmp: table(tmp / "table.csv"),
+    "sklearn_table": lambda tmp: Data(source="sklearn_table", name="iris"),
 }
 
 
@@ -72,7 +80,7 @@ def test_every_source_keeps_the_contract(source, tmp_path):
     config = SAMPLES[source](tmp_path)
     first, again = data.load(config), data.load(config)
 
-    assert first.x.ndim == 4
+    assert first.x.ndim - 1 in kinds.KINDS
     assert first.x.dtype in (np.uint8, np.float32)
     assert first.x.flags.c_contiguous
     assert first.y.dtype == np.int64
@@ -118,8 +126,8 @@ REFUSED = {
     "beyond float32": ({"x": X * 1e40, "y": Y}, "values are NaN or infinite"),
     "nan in test": ({"x_train": X * 1.0, "y_train": Y, "x_test": nan(X), "y_test": Y}, "x_test: 2 values are NaN"),
     "constant": ({"x": np.zeros_like(X), "y": Y}, "every value is 0"),
-    "flat samples": ({"x": X.reshape(20, -1), "y": Y}, "shape (20, 36), uint8; numbers of shape (N, H, W, C)"),
-    "text samples": ({"x": X.astype(str), "y": Y}, "numbers of shape (N, H, W, C) are needed"),
+    "bare numbers": ({"x": X[:, 0, 0, 0], "y": Y}, "shape (20,), uint8; numbers of shape (N, F), (N, T, C) or (N, H,"),
+    "text samples": ({"x": X.astype(str), "y": Y}, "(N, T, C) or (N, H, W, C) are needed"),
     "no samples": ({"x": X[:0], "y": Y[:0]}, "shape (0, 6, 6, 1) holds no values"),
     "too few labels": ({"x": X, "y": Y[:19]}, "shape (19,); one label for each of 20 samples"),
     "one-hot labels": ({"x": X, "y": np.eye(2)[Y]}, "One-hot rows: store y.argmax(axis=1)"),

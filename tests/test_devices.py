@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeml import costs, exporting, plugins, scaling
+from edgeml import costs, exporting, scaling
 from edgeml.devices import profile
 from edgeml.devices.features import features
 from edgeml.devices.fit import fit
 from edgeml.devices.stand_in import INPUT, StandIn
 from edgeml.errors import TargetError
 from edgeml.operators import Operator
-from edgeml.search.space import Space
+from edgeml.search.space import Space, of_kind
 from edgeml.tflite_operators import tflite_operators
 
 SPACE = Space(("ds_cnn",), (16, 16, 1), 4, scaling.rescale((0, 255)))
@@ -94,6 +94,28 @@ def test_a_stand_in_has_the_operators_of_its_network(number, tmp_path):
         assert Interpreter(str(file.path)).get_input_details()[0]["shape"].tolist() == [1, 16, 16, 1]
 
 
+@pytest.mark.parametrize(
+    ("space", "shape"),
+    [("ds_cnn_1d", (49, 10)), ("wide_deep", (49, 10)), ("wide_deep", (30,)), ("dense_selu", (30,))],
+    ids=str,
+)
+def test_a_stand_in_of_windows_and_vectors_is_its_network_and_has_features(space, shape, tmp_path):
+    channels = np.full(shape[-1], 3.0)
+    networks = Space((space,), shape, 5, scaling.standardize(channels, channels))
+    operators = networks.operators(networks.drawn(1, 3)[0])
+    samples = {INPUT: np.random.default_rng(0).uniform(0, 6, (4, *shape)).astype("float32")}
+    [file] = exporting.write(StandIn(operators), tmp_path, ["tflite"], ["float32"], samples, lambda event: None)
+    assert Interpreter(str(file.path)).get_input_details()[0]["shape"].tolist() == [1, *shape]
+    assert costs.cost(tflite_operators(file.path)).macs == costs.cost(operators).macs
+    for runtime, precision in (
+        ("onnxruntime", "float32"),
+        ("onnxruntime", "int8"),
+        ("litert", "int8"),
+        ("vela", "int8"),
+    ):
+        assert all(np.isfinite(value) for value in features(operators, runtime, precision, 8).values())
+
+
 def test_profiles_are_shipped():
     assert {path.stem for path in SHIPPED} >= {"ethos-u55-128", "ethos-u55-256", "stm32h747-cubeai"}
 
@@ -111,7 +133,7 @@ def test_a_shipped_profile_has_every_field(path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+@pytest.mark.parametrize("space", of_kind("images"))
 def test_a_shipped_profile_predicts_every_space(path, space):
     made = profile.read(path)
     networks = Space((space,), (32, 32, 3), 10, STANDARDIZED)
@@ -136,7 +158,7 @@ def test_resnet_8_on_an_stm32_is_within_the_error_of_what_is_published(shared_da
     assert not found.outside
 
 
-@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+@pytest.mark.parametrize("space", of_kind("images"))
 def test_what_a_whole_graph_writes_is_what_its_file_writes(space, tmp_path):
     networks = Space((space,), (32, 32, 3), 10, STANDARDIZED, ("activation=hard_swish",))
     operators = networks.operators(networks.drawn(1, 5)[0])

@@ -9,7 +9,7 @@ import pytest
 
 from edgeml import quick_recipe, recipe_file
 from edgeml.errors import DataError, RecipeError, UsageError
-from edgeml.recipe import Recipe
+from edgeml.recipe import Augment, Recipe
 from edgeml.records import Limit
 from edgeml.verbs import make
 
@@ -36,6 +36,14 @@ def test_an_array_file_is_neither_resized_nor_mirrored(tmp_path: Path) -> None:
     recipe = made(tmp_path / "digits.npz")
     assert (recipe.data.source, recipe.name) == ("npz", "digits")
     assert (recipe.data.image_size, recipe.data.augment.flip) == (None, "none")
+
+
+def test_a_table_is_searched_by_spaces_for_vectors_on_a_common_scale(tmp_path: Path) -> None:
+    recipe = made(tmp_path / "iris.csv", quick=True)
+    assert (recipe.data.source, recipe.data.common_scale, recipe.data.augment) == ("csv", True, Augment())
+    assert recipe.search.space == ("wide_deep", "dense_selu")
+    (tmp_path / "iris.csv").write_text("a,b\n1,2\n")
+    assert make.recipe_of(tmp_path / "iris.csv", [], quick=True).data == recipe.data
 
 
 def test_a_limit_that_is_given_is_the_only_one(folder: Path) -> None:
@@ -72,7 +80,7 @@ def test_every_name_gives_a_recipe_that_reads_back(tmp_path: Path, name: str, qu
 
 def test_neither_folder_nor_array_file(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"photo\.png: not a recipe .*an \.npz file\. Check the path\.$"):
+    with pytest.raises(DataError, match=r"photo\.png: not a recipe .*an \.npz or \.csv file\. Check the path\.$"):
         made(tmp_path / "photo.png")
 
 
@@ -89,7 +97,7 @@ def test_limits_override_a_recipe(tmp_path: Path) -> None:
     recipe = make.recipe_of(path, [], max_params=5, max_macs=6, max_latency_ms=0.25)
     assert (recipe.budget.params, recipe.budget.macs) == (5, 6)
     assert recipe.budget.latency == (Limit("host", "onnxruntime", "float32", 0.25),)
-    with pytest.raises(UsageError, match=r"^--quick: is for a folder or an \.npz file"):
+    with pytest.raises(UsageError, match=r"^--quick: is for a folder, an \.npz or a \.csv file"):
         make.recipe_of(path, [], quick=True)
 
 

@@ -767,6 +767,27 @@ def test_the_card_has_front_matter_that_hubs_read(report):
     assert "python verify.py" in body
 
 
+def test_windows_are_drawn_as_lines_and_said_to_be_divided(report):
+    report["manifest"]["input"] |= {"name": "window", "shape": [119, 2], "layout": "NTC", "divided_by": [4.0, 512.0]}
+    report["worst"] = [{"label": "8", "predicted": "1", "confidence": 0.9, "lines": [[0, 0.5, 1], [1, 1, 1]]}]
+    shown = Page(edgeml.report.html(report))
+    assert [line["points"] for line in shown.all("polyline")][-2:] == ["0.0,38.0 50.0,20.0 100.0,2.0",
+                                                                       "0.0,2.0 50.0,2.0 100.0,2.0"]  # fmt: skip
+    assert not shown.all("img")
+    card = edgeml.report.model_card(report)
+    assert "# x = raw / np.array([4.0, 512.0])" in card
+    assert "time-series-classification" in card
+    assert "image-classification" not in card
+
+
+def test_mistakes_on_vectors_are_a_table(report):
+    report["manifest"]["input"] |= {"name": "vector", "shape": [30], "layout": "NF"}
+    report["worst"] = [{"label": "eight", "predicted": "one", "confidence": 0.9}]
+    text = Page(edgeml.report.html(report)).text
+    assert re.search(r"eight\s*one\s*90 %", text)
+    assert "tabular-classification" in edgeml.report.model_card(report)
+
+
 def test_names_cannot_break_out_of_the_card(report):
     name = "x\n---\ntags: [evil]\n---\n# Title <img src=x onerror=alert(1)> | cell | [a](javascript:b) `c`\n```"
     report["manifest"]["name"] = report["manifest"]["task"]["labels"][0] = report["baselines"][0]["name"] = name

@@ -2,22 +2,40 @@
 
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 
 from edgeml import costs, plugins, scaling
+from edgeml.errors import RecipeError
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import as_if_trained, keras_operators
 from edgeml.operators import Operator
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
-from edgeml.search.space import Space
+from edgeml.search.space import Space, takes
 
 NAMES = plugins.names("search_spaces")
-SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3)]
+SHAPES = {
+    "images": [(8, 8, 1), (28, 28, 1), (32, 32, 3)],
+    "windows": [(119, 6), (35, 3), (49, 10)],
+    "vectors": [(4,), (30,), (64,)],
+}
+ODD_SHAPES = {
+    "images": [(1, 1, 1), (3, 5, 8), (12, 7, 16)],
+    "windows": [(1, 1), (2, 9), (17, 16)],
+    "vectors": [(1,), (2,)],
+}
+THREE_CHANNELS = {"images": [(8, 8, 3)], "windows": [(7, 3), (35, 3), (64, 3)], "vectors": [(3,)]}
 SIDES, MOST_CLASSES = (8, 96), 100
 CLASSES = 10
+
+
+def cases(shapes):
+    """Return every space with every shape of a kind that it takes."""
+    found = [(name, shape) for name in NAMES for kind in takes(name) for shape in shapes[kind]]
+    return pytest.mark.parametrize(("name", "shape"), found, ids=str)
 
 
 def space_of(names, shape, scaled=None, classes=CLASSES):
@@ -71,8 +89,7 @@ def test_graphs_differ_where_an_operator_or_its_source_does():
     assert graph([given, a, b], numbers) != graph([given, a], numbers)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@cases(SHAPES)
 def test_operators_are_those_of_the_built_model(name, shape):
     space = space_of([name], shape)
     for values in draws(space, 5, seed=sum(shape)):
@@ -80,16 +97,14 @@ def test_operators_are_those_of_the_built_model(name, shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@cases(SHAPES)
 def test_operators_are_those_of_the_built_model_over_many_draws(name, shape):
     space = space_of([name], shape)
     for values in draws(space, 67, seed=1000 + sum(shape)):
         assert_as_built(space, values)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 8), (12, 7, 16)], ids=str)
+@cases(ODD_SHAPES)
 def test_odd_shapes_and_many_channels_are_judged_as_they_are_built(name, shape):
     space = space_of([name], shape)
     for values in draws(space, 6, seed=3):
@@ -101,7 +116,11 @@ def assert_any_size_is_as_built(name, count, seed):
     rng = np.random.default_rng(seed)
     for index in range(count):
         height, width = (int(side) for side in rng.integers(SIDES[0], SIDES[1] + 1, 2))
-        shape, classes = (height, width, int(rng.choice([1, 3]))), int(rng.integers(2, MOST_CLASSES + 1))
+        channels, classes = int(rng.choice([1, 3])), int(rng.integers(2, MOST_CLASSES + 1))
+        kinds = takes(name)
+        shape = {"images": (height, width, channels), "windows": (height, width), "vectors": (height,)}[
+            kinds[index % len(kinds)]
+        ]
         space = space_of([name], shape, classes=classes)
         for values in draws(space, 1, seed=index):
             assert_as_built(space, values)
@@ -119,18 +138,20 @@ def test_any_size_and_number_of_classes_is_judged_as_it_is_built_over_many_draws
     assert_any_size_is_as_built(name, 200, seed=7)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_standardized_inputs_are_judged_as_they_are_built(name):
+@cases(THREE_CHANNELS)
+def test_standardized_inputs_are_judged_as_they_are_built(name, shape):
     scaled = scaling.standardize(np.array([90.0, 110.0, 0.0]), np.array([50.0, 60.0, 0.0]))
-    space = space_of([name], (8, 8, 3), scaled)
-    for values in draws(space, 5):
+    space = space_of([name], shape, scaled)
+    for values in draws(space, 5 if len(shape) == 3 else 12):
         assert_as_built(space, values)
 
 
-def test_the_union_is_judged_as_it_is_built():
-    space = space_of(NAMES, (8, 8, 1))
+@pytest.mark.parametrize(("kind", "shape"), [("images", (8, 8, 1)), ("windows", (20, 3)), ("vectors", (9,))])
+def test_the_union_is_judged_as_it_is_built(kind, shape):
+    names = [name for name in NAMES if kind in takes(name)]
+    space = space_of(names, shape)
     drawn = draws(space, 12)
-    assert {space.name_of(values) for values in drawn} == set(NAMES)
+    assert {space.name_of(values) for values in drawn} == set(names)
     for values in drawn:
         assert_as_built(space, values)
         prefix = space.name_of(values)
@@ -138,8 +159,7 @@ def test_the_union_is_judged_as_it_is_built():
         assert space.option(values, "optimizer") == values[f"{prefix}/optimizer"]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@cases(SHAPES)
 def test_the_default_is_the_smallest(name, shape):
     space = space_of([name], shape)
     default = costs.cost(space.operators(space.hyperparameters().values))
@@ -148,8 +168,7 @@ def test_the_default_is_the_smallest(name, shape):
     assert default.macs <= min(cost.macs for cost in drawn)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@cases(SHAPES)
 def test_every_hyperparameter_changes_the_network_or_the_training(name, shape):
     space, moved = space_of([name], shape), set()
     for values in draws(space, 150, seed=5):
@@ -185,18 +204,22 @@ def layers_of(module, space, values):
     return [(layer.kind, layer.shape, layer.options) for layer in module.network(hp, *space.arguments).layers]
 
 
+def a_shape(name):
+    return SHAPES[takes(name)[0]][-1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_widths_are_multiples_of_eight(name):
-    space = space_of([name], (32, 32, 3))
+    space = space_of([name], a_shape(name))
     for values in draws(space, 50):
-        convolutions = [o for o in space.operators(values) if o.kind == "conv"]
-        assert convolutions
-        assert all(operator.output_shape[-1] % 8 == 0 for operator in convolutions)
+        hidden = [o for o in space.operators(values) if o.kind in ("conv", "dense") and o.output_shape != (CLASSES,)]
+        assert hidden
+        assert all(operator.output_shape[-1] % 8 == 0 for operator in hidden)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_call_registers_every_conditional_hyperparameter(name):
-    space = space_of([name], (32, 32, 3))
+    space = space_of([name], a_shape(name))
     known = {entry.name for entry in space.hyperparameters().space}
     assert known >= {key for values in draws(space, 100) for key in values}
     import keras_tuner
@@ -204,7 +227,7 @@ def test_one_call_registers_every_conditional_hyperparameter(name):
     for values in draws(space, 20):
         hp = keras_tuner.HyperParameters()
         hp.values = dict(values)
-        plugins.get("search_spaces", name).operators(hp, (32, 32, 3), CLASSES)
+        plugins.get("search_spaces", name).operators(hp, a_shape(name), CLASSES)
         assert {entry.name for entry in hp.space} == known
 
 
@@ -212,11 +235,44 @@ def test_one_call_registers_every_conditional_hyperparameter(name):
 def test_a_space_builds_compiled_models_for_keras_tuner(name):
     import keras_tuner
 
-    model = plugins.get("search_spaces", name).build(keras_tuner.HyperParameters(), (8, 8, 1), CLASSES)
+    model = plugins.get("search_spaces", name).build(keras_tuner.HyperParameters(), a_shape(name), CLASSES)
     assert model.compiled
     assert model.output_shape == (None, CLASSES)
     momenta = [layer.momentum for layer in model.layers if hasattr(layer, "momentum")]
-    assert set(momenta) == {0.9}
+    assert set(momenta) == (set() if name == "dense_selu" else {0.9})
+
+
+def test_a_space_refuses_data_of_another_kind_and_names_those_that_fit():
+    refused = (
+        r"search.space: ds_cnn takes images, the data are vectors \(30,\); spaces for vectors: dense_selu, wide_deep\."
+    )
+    with pytest.raises(RecipeError, match=refused):
+        space_of(["wide_deep", "ds_cnn"], (30,))
+    with pytest.raises(RecipeError, match="wide_deep takes vectors and windows, the data are images"):
+        space_of(["wide_deep"], (8, 8, 1))
+
+
+def test_a_shift_folds_into_dense_layers_and_where_no_zero_is_padded_in():
+    scaled = scaling.standardize(np.array([9.0, 1.0, 4.0]), np.array([5.0, 6.0, 2.0]))
+    kinds = {}
+    for name, shape, values in [("wide_deep", (3,), {}), ("dense_selu", (7, 3), {}),
+                                ("ds_cnn_1d", (35, 3), {"stem_stride": 4, "stem_kernel": 3}),
+                                ("ds_cnn_1d", (36, 3), {"stem_stride": 4, "stem_kernel": 5})]:  # fmt: skip
+        kinds[name, shape] = [operator.kind for operator in space_of([name], shape, scaled).operators(values)]
+    assert [case for case, found in kinds.items() if "affine" in found] == [("ds_cnn_1d", (36, 3))]
+
+
+def test_selu_networks_start_as_the_theory_asks():
+    space = space_of(["dense_selu"], (40,))
+    values = {"width": 64, "layers": 3, "shape": "rectangular", "alpha_dropout": 0.1}
+    model = space.build({**values, "optimizer": "adam", "learning_rate": 1e-3})
+    assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [64, 64, 64, CLASSES]
+    assert sum(type(layer).__name__ == "AlphaDropout" for layer in model.layers) == 3
+    x = np.random.default_rng(0).normal(size=(500, 40)).astype("float32")
+    last = [layer for layer in model.layers if layer.name.startswith("act")][-1]
+    activations = np.asarray(keras.Model(model.input, last.output)(x))
+    assert abs(activations.mean()) < 0.2
+    assert abs(activations.var() - 1) < 0.4
 
 
 def network_of(name, **given):

@@ -6,6 +6,7 @@ A new target is tested by lying in that folder. What only one of them promises s
 import hashlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
@@ -16,13 +17,16 @@ import onnx
 import pytest
 from networks import ACTIVATIONS, pictures, separable
 
-from edgeml import exporting, parity, plugins, recipe
+from edgeml import arena, exporting, parity, plugins, recipe
 from edgeml.errors import DataError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
+from edgeml.keras_operators import keras_operators
 from edgeml.runtimes import keras as keras_runtime
 from edgeml.runtimes import open_model
 from edgeml.runtimes.keras import Reference
+from edgeml.search.space import of_kind
 from edgeml.targets import Quantization
+from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 TARGETS = plugins.names("targets")
@@ -133,7 +137,7 @@ def operators(path):
     return [(n.op_type, [x for x in n.input if x not in {t.name for t in graph.initializer}]) for n in graph.node]
 
 
-@pytest.mark.parametrize("space", plugins.names("search_spaces"))
+@pytest.mark.parametrize("space", of_kind("images"))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_nothing_is_left_beside_a_convolution(space, activation, tmp_path):
     hp = keras_tuner.HyperParameters()
@@ -157,6 +161,22 @@ def test_nothing_is_left_beside_a_convolution(space, activation, tmp_path):
     row = exporting.prove(result.model, model, [artifact], {model.inputs[0].name: pictures(30, (16, 16, 3))}, "test",
                           recipe.Verify())  # fmt: skip
     assert row[1].passed
+
+
+def test_selu_is_native_in_onnx_and_exact_by_integers_in_tflite(tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 24)).astype("float32")
+    given = keras.Input((24,), name="vector")
+    y = given
+    for _ in range(2):
+        y = L.Dense(32, activation="selu", kernel_initializer="lecun_normal")(y)
+    model = networks.randomise(keras.Model(given, L.Softmax()(L.Dense(4)(y))))
+    files = exporting.write(model, tmp_path, ["tflite", "onnx"], ["float32", "int8"], {"vector": x}, SILENT)
+    rows = exporting.prove(model, model, files, {"vector": x}, "test", recipe.Verify())
+    assert all(row.passed for row in rows)
+    assert "Selu" in {kind for kind, _ in operators(tmp_path / "model.onnx")}
+    written = [o.kind for o in tflite_operators(tmp_path / "model_int8.tflite")]
+    declared = [o.kind for o in arena.as_converted(keras_operators(model))]
+    assert Counter(written) == Counter(declared)
 
 
 # ---- other shapes of models

@@ -1,4 +1,4 @@
-"""Random networks of every search space, random weights, folded and exported: what cost formulas are held against.
+"""Random networks of every search space of images, folded and exported: what cost formulas are held against.
 
 Each eighth is an ensemble of two.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import exporting, plugins, scaling
+from edgeml import exporting, scaling
 from edgeml.ensemble import compile_ensemble
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import keras_operators
@@ -21,7 +21,7 @@ from edgeml.operators import Operator
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
-from edgeml.search.space import Space
+from edgeml.search.space import Space, of_kind
 
 SHAPES = ((28, 28, 1), (32, 32, 3), (48, 48, 3), (8, 8, 1), (64, 48, 1))
 BUDGETS = (Budget(params=60_000, macs=6_000_000), Budget(params=300_000, macs=30_000_000))
@@ -40,7 +40,7 @@ class Exported:
 
 def exported(count: int, targets: tuple[str, ...], precisions: tuple[str, ...], seed: int = 0) -> Iterator[Exported]:
     """Yield ``count`` networks, the spaces in turn; the files of one are gone when the next is asked for."""
-    names = plugins.names("search_spaces")
+    names = of_kind("images")
     for number in range(count):
         name = names[number % len(names)]
         shape = SHAPES[number % len(SHAPES)]

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import plugins
+from edgeml.data import _columns
 from edgeml.errors import DataError, RecipeError
-from edgeml.recipe import Data
+from edgeml.kinds import KINDS, kind_of
+from edgeml.recipe import Augment, Data
 
 SAMPLES_PER_SPLIT = 2  # of each class; with train, validation, blend and test drawn, a class needs 8 samples
 SKEW = 3  # a class this many times larger than another is worth a note: accuracy then hides the small one
@@ -26,9 +28,12 @@ SKEW = 3  # a class this many times larger than another is worth a note: accurac
 class Dataset:
     """Labelled samples as a source delivers them.
 
-    ``x``: (N, H, W, C), uint8 or float32, raw values within ``value_range``. ``y``: (N,) int64, indices into
-    ``labels``. ``test``: a held-out (x, y) given by the source, or ``None``. ``notes``: what a reader should know
-    (files skipped, duplicates, skew). ``ids``: one name per sample of ``x`` (its file), where the source has them.
+    ``x``: vectors (N, F), windows (N, T, C) or images (N, H, W, C); uint8 or float32, raw values within
+    ``value_range``. ``y``: (N,) int64, indices into ``labels``. ``test``: a held-out (x, y) given by the source, or
+    ``None``. ``notes``: what a reader should know (files skipped, duplicates, skew). ``ids``: one name
+    per sample of ``x`` (its file), where the source has them. ``groups``: one number per sample; samples of one group
+    share measurements and go to the same split. ``divided_by``: what whoever feeds the deployed file
+    divides each column by (``data.common_scale``).
 
     A source may leave ``labels`` empty (``load`` names the classes) and may return other number types (``load`` casts).
     """
@@ -41,13 +46,15 @@ class Dataset:
     test: tuple[NDArray[Any], NDArray[np.int64]] | None = None
     notes: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
+    divided_by: tuple[float, ...] = ()
 
 
 def load(config: Data) -> Dataset:
     """Load a data set with its source and check it.
 
     Raises:
-        RecipeError: a key that the source needs is missing, or ``data.labels`` does not fit.
+        RecipeError: a key that the source needs is missing, or ``data.labels``, ``kind`` or ``augment`` does not fit.
         DataError: the source cannot be read, or its arrays cannot be learnt from.
     """
     source = plugins.get("data", config.source)
@@ -62,6 +69,7 @@ def load(config: Data) -> Dataset:
 def _checked(where: str, raw: Dataset, config: Data) -> Dataset:
     """Return ``raw`` with casts, names and notes; raise where it cannot be used."""
     x, y = _values(f"{where}, x", raw.x), _classes(f"{where}, y", raw.y, len(raw.x))
+    _check_kind(where, x, config)
     _check_range(f"{where}, x", x, raw.value_range)
     test = None
     if raw.test is not None:
@@ -75,15 +83,30 @@ def _checked(where: str, raw: Dataset, config: Data) -> Dataset:
     labels = _names(where, every_label, raw.labels, config.labels)
     counts = np.bincount(y, minlength=len(labels))
     _check_counts(where, counts, labels, splits=("train", "validation", "blend") + (("test",) if test is None else ()))
-    notes = (*raw.notes, *_shape_notes(x), *_class_notes(counts, labels, test and test[1]))
-    return dataclasses.replace(raw, x=x, y=y, labels=labels, test=test, notes=notes)
+    columns = () if config.common_scale else _columns.notes(x)
+    notes = (*raw.notes, *_shape_notes(x), *columns, *_class_notes(counts, labels, test and test[1]))
+    found = dataclasses.replace(raw, x=x, y=y, labels=labels, test=test, notes=notes)
+    return _on_common_scale(found) if config.common_scale else found
+
+
+def _on_common_scale(dataset: Dataset) -> Dataset:
+    """Divide each column by a power of two, which loses nothing."""
+    by = _columns.divisors(dataset.x)
+    test = dataset.test and (_columns.divided(dataset.test[0], by), dataset.test[1])
+    return dataclasses.replace(
+        dataset, x=_columns.divided(dataset.x, by), test=test, divided_by=by, value_range=(-1.0, 1.0),
+        meaning=f"{dataset.meaning}, each column divided by its power of two (divided_by)",
+    )  # fmt: skip
 
 
 def _values(where: str, values: Any) -> NDArray[Any]:
-    """Return finite samples (N, H, W, C) as uint8, or else as float32."""
+    """Return finite samples (N, F), (N, T, C) or (N, H, W, C) as uint8, or else as float32."""
     x = np.asarray(values)
-    if x.ndim != 4 or x.dtype.kind not in "buif":
-        raise DataError(f"{where}: shape {x.shape}, {x.dtype}; numbers of shape (N, H, W, C) are needed. Reshape them.")
+    if x.ndim - 1 not in KINDS or x.dtype.kind not in "buif":
+        raise DataError(
+            f"{where}: shape {x.shape}, {x.dtype}; numbers of shape (N, F), (N, T, C) or (N, H, W, C) are needed."
+            " Reshape them."
+        )
     if not x.size:
         raise DataError(f"{where}: shape {x.shape} holds no values; at least one sample is needed. Add data.")
     if x.dtype == np.uint8:
@@ -98,6 +121,24 @@ def _values(where: str, values: Any) -> NDArray[Any]:
             "float32 numbers are needed. Repair or remove these samples."
         )
     return x
+
+
+def _check_kind(where: str, x: NDArray[Any], config: Data) -> None:
+    """Raise unless the samples are of the kind that the recipe states, and one that its augmentation is made for."""
+    found = kind_of(x.shape[1:])
+    if config.kind not in ("auto", found.name):
+        raise RecipeError(
+            f"data.kind: {config.kind}, but {where} gives {found.name} of shape {x.shape[1:]}; {found.name} or auto is"
+            " allowed. Correct it, or reshape the data."
+        )
+    if config.common_scale and found.name == "images":
+        raise RecipeError(
+            f"data.common_scale: is for columns of vectors and windows; {where} gives images. Remove data.common_scale."
+        )
+    if config.augment != Augment() and found.name != "images":
+        raise RecipeError(
+            f"data.augment: is for images; {where} gives {found.name} of shape {x.shape[1:]}. Remove data.augment."
+        )
 
 
 def _check_range(where: str, x: NDArray[Any], value_range: tuple[float, float]) -> None:
@@ -161,6 +202,8 @@ def _check_counts(where: str, counts: NDArray[np.int64], labels: tuple[str, ...]
 
 def _shape_notes(x: NDArray[Any]) -> list[str]:
     """Note samples that look channels-first: (N, 3, 32, 32) is read as 3 rows of 32 pixels with 32 channels."""
+    if x.ndim != 4:
+        return []
     rows, columns, channels = x.shape[1:]
     if rows in (1, 3) and columns == channels and channels > 4:
         return [f"samples {x.shape[1:]} look channels-first; they are read as (H, W, C)"]

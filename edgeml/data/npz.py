@@ -1,7 +1,8 @@
 """Arrays in one ``.npz`` file: ``x``, ``y``; or ``x_train``, ``y_train`` and, given,, ``x_test``, ``y_test``.
 
-``x``: (N, H, W, C), or (N, H, W) for grey images; uint8 is taken as 0..255, of any other number type the range is that
-of the (training) values. ``y``: (N,) or (N, 1) class indices. ``labels`` (optional): class names in label order.
+``x``: images (N, H, W, C), or (N, H, W) grey; with ``kind: windows``, (N, T, C); vectors (N, F). uint8 is taken as
+0..255, of any other number type the range is that of the (training) values.
+``y``: (N,) or (N, 1) class indices. ``labels`` (optional): class names in label order.
 Nothing is unpickled: a file of a stranger cannot run code.
 """
 
@@ -41,14 +42,14 @@ def load(config: Data) -> Dataset:
             f"npz {path}: holds {', '.join(sorted(arrays)) or 'nothing'}; {allowed} (and labels). Rename them."
         )
     train = "x" if "x" in arrays else "x_train"
-    x = _images(arrays[train])
+    x = _samples(arrays[train], config.kind)
     return Dataset(
         x=x,
         y=_indices(arrays[train.replace("x", "y", 1)]),
         labels=tuple(str(name) for name in arrays.get("labels", np.array([])).ravel()),
         value_range=_value_range(x),
         meaning="values as in the data file",
-        test=(_images(arrays["x_test"]), _indices(arrays["y_test"])) if "x_test" in arrays else None,
+        test=(_samples(arrays["x_test"], config.kind), _indices(arrays["y_test"])) if "x_test" in arrays else None,
         notes=() if x.dtype == np.uint8 else ("value range taken from the training values",),
     )
 
@@ -72,9 +73,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     raise DataError(f"npz {path}: a single array; an archive with x and y is needed. Write it with numpy.savez.")
 
 
-def _images(x: NDArray[Any]) -> NDArray[Any]:
+def _samples(x: NDArray[Any], kind: str) -> NDArray[Any]:
     """Give grey images (N, H, W) their channel axis."""
-    return x[..., None] if x.ndim == 3 else x
+    return x[..., None] if x.ndim == 3 and kind != "windows" else x
 
 
 def _indices(y: NDArray[Any]) -> NDArray[Any]:

@@ -70,13 +70,20 @@ def _constants(
 
 
 def _conv(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any) -> Any:
-    y = tf.nn.conv2d(x[0], weights, operator.strides, _padding(x[0], operator, operator.strides))
+    source = _as_image(tf, x[0])
+    y = tf.nn.conv2d(source, weights, operator.strides, _padding(source, operator, operator.strides))
     return tf.nn.bias_add(y, biases) if operator.biases else y
 
 
 def _depthwise(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any) -> Any:
-    y = tf.nn.depthwise_conv2d(x[0], weights, (1, *operator.strides, 1), _padding(x[0], operator, operator.strides))
+    source, strides = _as_image(tf, x[0]), (1, *operator.strides, 1)
+    y = tf.nn.depthwise_conv2d(source, weights, strides, _padding(source, operator, operator.strides))
     return tf.nn.bias_add(y, biases) if operator.biases else y
+
+
+def _as_image(tf: Any, x: Any) -> Any:
+    """Give a window (N, T, C) its width of 1."""
+    return tf.expand_dims(x, 2) if len(x.shape) == 3 else x
 
 
 def _dense(tf: Any, operator: Operator, x: list[Any], weights: Any, biases: Any) -> Any:
@@ -110,5 +117,6 @@ _ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "linear": lambda tf, x: x,
     "relu": lambda tf, x: tf.nn.relu(x),
     "relu6": lambda tf, x: tf.nn.relu6(x),
+    "selu": lambda tf, x: tf.nn.selu(x),
     "hard_swish": lambda tf, x: x * (tf.nn.relu6(x + 3.0) / 6.0),  # as Keras writes it
 }

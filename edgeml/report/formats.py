@@ -100,6 +100,12 @@ def shape(value: Sequence[int]) -> str:
     return " × ".join("?" if one is None else str(one) for one in value)
 
 
+def polyline(values: Sequence[float]) -> str:
+    """``[0, 1, 0.5]`` → ``0.0,38.0 50.0,2.0 100.0,20.0``: a line from left to right in a box of 100 x 40."""
+    step = 100 / max(1, len(values) - 1)
+    return " ".join(f"{place * step:.1f},{38 - 36 * value:.1f}" for place, value in enumerate(values))
+
+
 def markdown(value: Any) -> Any:
     """Escape a value for running Markdown text; numbers and what is Markup already stay."""
     if not known(value):
@@ -125,4 +131,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "seconds": seconds,
     "plain": plain,
     "shape": shape,
+    "polyline": polyline,
 }

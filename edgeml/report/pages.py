@@ -13,7 +13,7 @@ from markupsafe import Markup
 from edgeml.report import formats, plots, views
 from edgeml.report.snippets import snippets
 
-IMAGE_SIZES = 3  # height, width, channels
+TASKS = {1: "tabular-classification", 2: "time-series-classification", 3: "image-classification"}  # by sizes
 
 
 def html_page(report: Mapping[str, Any]) -> str:
@@ -72,9 +72,10 @@ def dashed(value: Any) -> Any:
 def front_matter(view: views.Row) -> views.Row:
     """Return the metadata that model hubs read; the test accuracy of each precision as its own result."""
     manifest, name = view["manifest"], view["title"]
+    task = TASKS.get(len(manifest.get("input", {}).get("shape", "")), "")
     results = [
         {
-            "task": {"type": "image-classification"},
+            "task": {"type": task or "other"},
             "dataset": {"name": name, "type": name, "split": "test"},
             "metrics": [{"type": "accuracy", "value": round(one["accuracy"], 4), "name": one.get("file")}],
         }
@@ -82,8 +83,7 @@ def front_matter(view: views.Row) -> views.Row:
     ]
     tags = ["edgeml", "edge", "keras", *dict.fromkeys(file["target"] for file in view["files"] if "target" in file)]
     kind = manifest.get("task", {}).get("kind")
-    is_of_images = len(manifest.get("input", {}).get("shape", "")) == IMAGE_SIZES
-    tags += [f"image-{kind}"] if kind == "classification" and is_of_images else []
+    tags += [task] if kind == "classification" and task else []
     front: views.Row = {"library_name": "edgeml", "tags": tags}
     if results:
         front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": results}]}

@@ -59,6 +59,8 @@ def _input(variable: str, one: Row, file: Row, inputs: list[Row]) -> list[str]:
         drawn = f"np.random.randint({low:g}, {high + 1:g}, ({size}))"
         return [f"{variable} = {drawn}.astype(np.{json.dumps(dtype)[1:-1]})  # {meaning}"]
     lines = [f"{variable} = np.random.uniform({low:g}, {high:g}, ({size})).astype(np.float32)  # {meaning}"]
+    if "divided_by" in one:
+        lines.append(f"# {variable} = raw / np.array({json.dumps(one['divided_by'])})")
     taken = _quantized(file, "input", one, inputs)
     if "scale" in taken:
         dtype, ends = ("uint8", "0, 255") if taken.get("dtype") == "uint8" else ("int8", "-128, 127")

@@ -8,6 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeml import plugins, scaling, splits
+from edgeml.errors import RecipeError
+from edgeml.kinds import kind_of
 from edgeml.operators import Operator, Shape
 from edgeml.recipe import Recipe
 from edgeml.run_folder import Arrays, RunFiles
@@ -21,13 +23,19 @@ TRAINING = {"optimizer": "adam", "learning_rate": 3e-3}  # for spaces that do no
 
 
 class Space:
-    """Search spaces for one input shape, with the input scaling in front of every network."""
+    """Search spaces for one input shape, with the input scaling in front of every network.
+
+    Raises:
+        RecipeError: one of them is made for data of another kind.
+    """
 
     def __init__(
         self, names: Sequence[str], input_shape: Shape, num_classes: int, scaling: Scaling, only: Sequence[str] = ()
     ) -> None:
         self.names, self.only = tuple(names), tuple(only)
         self._modules = {name: plugins.get("search_spaces", name) for name in names}
+        for name in names:
+            _check_kind(name, input_shape)
         self.arguments = (input_shape, num_classes)
         self._scaling = scaling
 
@@ -92,6 +100,27 @@ class Space:
             return getattr(self._modules[name], function)(hp, *self.arguments)
 
 
+def takes(name: str) -> tuple[str, ...]:
+    """Return the kinds of data that a space is made for: its ``TAKES``; images, if it does not say."""
+    return tuple(getattr(plugins.get("search_spaces", name), "TAKES", ("images",)))
+
+
+def of_kind(kind: str) -> list[str]:
+    """Return the spaces for data of a kind, sorted."""
+    return [name for name in plugins.names("search_spaces") if kind in takes(name)]
+
+
+def _check_kind(name: str, input_shape: Shape) -> None:
+    found = kind_of(input_shape).name
+    if found in takes(name):
+        return
+    fit = of_kind(found)
+    raise RecipeError(
+        f"search.space: {name} takes {' and '.join(takes(name))}, the data are {found} {input_shape}; spaces for"
+        f" {found}: {', '.join(fit)}. Take one of these, or set data.kind."
+    )
+
+
 def of_run(run: RunFiles, arrays: Mapping[str, Arrays]) -> Space:
     """Return the search space of a run, with the input scaling fitted on train."""
     about = run.dataset()
@@ -100,8 +129,9 @@ def of_run(run: RunFiles, arrays: Mapping[str, Arrays]) -> Space:
 
 
 def of_data(recipe: Recipe, x: NDArray[Any], value_range: tuple[float, float], num_classes: int) -> Space:
-    """Return the search space of a recipe for training samples ``x`` (N, H, W, C)."""
-    standardized = recipe.data.input == "standardize"
+    """Return the search space of a recipe for training samples ``x`` (N, …)."""
+    by_itself = "rescale" if kind_of(x.shape[1:]).name == "images" else "standardize"
+    standardized = (by_itself if recipe.data.input == "auto" else recipe.data.input) == "standardize"
     scaled = scaling.standardize(*splits.standardization(x)) if standardized else scaling.rescale(value_range)
     config = recipe.search
     return Space(config.space, scaling.input_shape(x), num_classes, scaled, config.only or ())

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # λ and α of Klambauer et al. 2017, arXiv 1706.02515
 
-def traced(model: Any, batch: int | None) -> Any:
-    """Return a traced ``tf.function`` from inputs to the list of outputs (a dict would be sorted), of one signature."""
+
+def traced(model: Any, batch: int | None, *, is_selu_plain: bool = False) -> Any:
+    """Return a traced ``tf.function`` from inputs to the list of outputs (a dict would be sorted), of one signature.
+
+    ``is_selu_plain``: for formats without selu, selu(x) = relu(λ x) + exp(ln λ α - relu(-x)) - λ α. What TensorFlow's
+    converter (2.21) makes of it by itself takes exp of positive numbers, too: int8 has no steps left for the others.
+    """
     import keras
     import tensorflow as tf
 
@@ -19,9 +26,26 @@ def traced(model: Any, batch: int | None) -> Any:
         return list(keras.tree.flatten(model(fed, training=False)))
 
     function = tf.function(call, input_signature=signature)
-    with _nothing_compiled(tf):
+    with _nothing_compiled(tf), _selu_of(tf, is_plain=is_selu_plain):
         function.get_concrete_function()  # it is kept, and found again by whoever asks next
     return function
+
+
+@contextmanager
+def _selu_of(tf: Any, *, is_plain: bool) -> Iterator[None]:
+    """Let Keras write selu by exp and relu, where that is asked for."""
+    own = tf.nn.selu
+
+    def plain(x: Any) -> Any:
+        low = SELU_SCALE * SELU_ALPHA
+        # relu(-x), for min(x, 0) is given the scale of its output, and so is x, which then ends at 0
+        return tf.nn.relu(SELU_SCALE * x) + tf.exp(math.log(low) - tf.nn.relu(-1.0 * x)) - low
+
+    tf.nn.selu = plain if is_plain else own
+    try:
+        yield
+    finally:
+        tf.nn.selu = own
 
 
 @contextmanager

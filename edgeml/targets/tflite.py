@@ -42,7 +42,7 @@ def export(
     from tensorflow.lite.python.convert import ConverterError
 
     # The second argument (the Keras model) must be left out: with it, TF 2.21 writes a file without its weights.
-    function = traced(model, batch=batch or 1).get_concrete_function()
+    function = traced(model, batch=batch or 1, is_selu_plain=True).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision == "int8":

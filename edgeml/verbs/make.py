@@ -20,7 +20,7 @@ from edgeml.verbs import findings
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
 RUNS = Path("runs")
-RECIPE_SUFFIXES = (".yaml", ".yml")
+RECIPE_SUFFIXES, DATA_SUFFIXES = (".yaml", ".yml"), (".npz", ".csv")
 
 
 class Log(Protocol):
@@ -39,15 +39,16 @@ def recipe_of(
     max_latency_ms: float | None = None,
     quick: bool = False,
 ) -> Recipe:
-    """Read a recipe, or make one for a folder or an ``.npz`` file."""
+    """Read a recipe, or make one for a folder, an ``.npz`` or a ``.csv`` file."""
     keep_freed_memory()
     limits = {"max_params": max_params, "max_macs": max_macs, "max_latency_ms": max_latency_ms}
     is_recipe = source.is_file() or source.suffix in RECIPE_SUFFIXES
-    if source.is_dir() or source.suffix == ".npz" or not is_recipe:
+    if source.is_dir() or source.suffix in DATA_SUFFIXES or not is_recipe:
         if run_folder.is_run(source):
             raise UsageError(f"{source}: is a run, not data. Give its recipe, or `edgeml export {source}`.")
         if not source.exists():
-            what = "no such file" if source.suffix == ".npz" else "no such folder, recipe or .npz file"
+            is_file = source.suffix in DATA_SUFFIXES
+            what = "no such file" if is_file else "no such folder, recipe, .npz or .csv file"
             raise DataError(f"{source}: {what}. Check the path.")
         from edgeml import quick_recipe
 
@@ -60,7 +61,7 @@ def recipe_of(
             f"budget.latency=[{{device: host, runtime: onnxruntime, precision: float32, max_ms: {max_latency_ms}}}]"
         )
     if quick:
-        raise UsageError("--quick: is for a folder or an .npz file; a recipe says itself how long it takes.")
+        raise UsageError("--quick: is for a folder, an .npz or a .csv file; a recipe says itself how long it takes.")
     return recipe_file.read(source, [*overrides, *asked])
 
 

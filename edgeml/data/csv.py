@@ -1,0 +1,167 @@
+"""CSV files: rows of a table as vectors, or windows over the rows of sensors; a file, or a folder of files.
+
+    table.csv                     each row a sample; the class in column `label`, the last one if not named
+    recording.csv, window: 128    each 128 rows a sample; the class in column `label`
+    folder/walk.csv, run.csv, …   the class is the file's name, unless `label` names a column
+    folder/train/…, folder/test/… the latter is the test split
+
+Classes are sorted, as numbers if all are. A column without any number is left out. Windows that overlap
+(``stride`` below ``window``) share measurements and never part: see ``_windows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.data import Dataset, _table, _windows
+from edgeml.errors import DataError, RecipeError
+from edgeml.recipe import Data
+
+REQUIRES = ("path",)
+
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Samples (N, …) with class names, where each is from, groups that stay together, and what was left out."""
+
+    x: NDArray[np.float64]
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def load(config: Data) -> Dataset:
+    """Load the file or folder ``config.path``.
+
+    Raises:
+        DataError: a file cannot be read; what is wrong is named by file and line.
+        RecipeError: a column that the recipe names is not there, or ``stride`` stands without ``window``.
+    """
+    if config.stride and not config.window:
+        raise RecipeError("data.stride: without data.window; both together are allowed. Add data.window.")
+    path = Path(config.path or "").expanduser()
+    is_parted = (path / TRAIN).is_dir() and (path / TEST).is_dir()
+    train = _samples(path / TRAIN if is_parted else path, config)
+    test = _samples(path / TEST, config) if is_parted else None
+    names = _sorted({*train.labels, *(test.labels if test else ())})
+    beside = len(list(path.glob("*.csv"))) if is_parted else 0
+    return Dataset(
+        x=train.x,
+        y=_indices(train.labels, names),
+        labels=names,
+        value_range=(float(np.float32(train.x.min())), float(np.float32(train.x.max()))),
+        meaning="values as in the data file",
+        test=(test.x, _indices(test.labels, names)) if test else None,
+        notes=(*train.notes, *([f"{beside} files beside {TRAIN}/ and {TEST}/ are left out"] if beside else [])),
+        ids=train.ids,
+        groups=_numbered(train.groups) if config.stride and config.stride < (config.window or 0) else (),
+    )
+
+
+def _samples(path: Path, config: Data) -> _Samples:
+    """Read all files of a path and cut them into samples."""
+    by_file = path.is_dir() and not config.label
+    tables = [_table.read(file) for file in _files(path)]
+    columns, notes = _columns(tables, config, has_label=not by_file)
+    parts, left = [], dict.fromkeys(("labels", "blocks", "rows"), 0)
+    for table in tables:
+        labels = [table.path.stem] * len(table.rows) if by_file else table.texts(_label(table, config))
+        values = table.numbers(columns)
+        if not config.window:
+            parts.append(_Samples(values, tuple(labels), tuple(f"{table.path.name}:{n}" for n in table.lines), (), ()))
+            continue
+        _check_length(table, config.window)
+        cut = _windows.cut(values, labels, config.window, config.stride or config.window)
+        for reason, count in (("labels", cut.two_labels), ("blocks", cut.over_blocks), ("rows", cut.rows_left)):
+            left[reason] += count
+        ids = tuple(f"{table.path.name}:{table.lines[start]}" for start in cut.starts)
+        groups = tuple(f"{table.path.name}:{b}:{name}" for b, name in zip(cut.blocks, cut.labels, strict=True))
+        parts.append(_Samples(cut.x, cut.labels, ids, groups, ()))
+    if not sum(len(part.labels) for part in parts):
+        raise DataError(
+            f"csv {path}: no window of {config.window} rows has one label; at least one is needed. Shorten it."
+        )
+    return _Samples(
+        np.concatenate([part.x for part in parts]), labels=_chained(parts, "labels"), ids=_chained(parts, "ids"),
+        groups=_chained(parts, "groups"), notes=(*notes, *_left_notes(left)),
+    )  # fmt: skip
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.csv"))
+    if not found:
+        raise DataError(
+            f"csv {path}: no *.csv file; one per class (or with a label column) is needed. Check data.path."
+        )
+    return found
+
+
+def _label(table: _table.Table, config: Data) -> str:
+    return table.header[table.place("label", config.label) if config.label else -1]
+
+
+def _columns(tables: Sequence[_table.Table], config: Data, *, has_label: bool) -> tuple[list[str], list[str]]:
+    """Return the columns that are learnt from, the same in all files, and what to note of the others."""
+    first = tables[0]
+    other = next((table for table in tables if table.header != first.header), None)
+    if other is not None:
+        raise DataError(
+            f"{other.path}:1: columns {', '.join(other.header)}; {', '.join(first.header)}, as in {first.path.name},"
+            " are needed. Give all files the same columns."
+        )
+    if config.columns:
+        return [first.header[first.place("columns", column)] for column in config.columns], []
+    free = [column for column in first.header if not has_label or column != _label(first, config)]
+    taken = [column for column in free if any(table.is_numeric(column) for table in tables)]
+    if not taken:
+        raise DataError(f"csv {first.path}: no column of numbers beside the label; one is needed. Check data.label.")
+    left = [column for column in free if column not in taken]
+    return taken, [f"columns without numbers are left out: {', '.join(left)}"] if left else []
+
+
+def _check_length(table: _table.Table, window: int) -> None:
+    if len(table.rows) < window:
+        raise DataError(
+            f"{table.path}: {len(table.rows)} rows; a window of {window} needs as many. Lower data.window, or remove"
+            " the file."
+        )
+
+
+def _left_notes(left: Mapping[str, int]) -> Iterable[str]:
+    said = {
+        "labels": "windows hold more than one label and are left out",
+        "blocks": f"windows reach over the end of a block of {_windows.BLOCK_WINDOWS} windows' length and are left out:"
+        " windows that share rows stay in one split",
+        "rows": "rows at the ends of files fill no window",
+    }
+    return [f"{count} {said[reason]}" for reason, count in left.items() if count]
+
+
+def _chained(parts: Sequence[_Samples], key: str) -> tuple[Any, ...]:
+    return tuple(one for part in parts for one in getattr(part, key))
+
+
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    """Sort class names, as numbers if all are whole ones."""
+    return tuple(sorted(names, key=int if all(name.lstrip("-").isdecimal() for name in names) else None))
+
+
+def _indices(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+    places = {name: place for place, name in enumerate(names)}
+    return np.array([places[label] for label in labels], np.int64)
+
+
+def _numbered(groups: Sequence[str]) -> tuple[int, ...]:
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return tuple(places[group] for group in groups)

@@ -1,0 +1,45 @@
+"""What the report shows of single samples, and the baselines, for every kind of data."""
+
+import numpy as np
+import pytest
+
+from edgeml import evaluation
+
+NAMES = ("a", "b")
+SHAPES = {"vectors": (5,), "windows": (130, 8), "images": (9, 9, 1)}
+
+
+def split(shape, samples, seed=0):
+    """Return samples whose class shows in their level."""
+    y = np.arange(samples) % 2
+    noise = np.random.default_rng(seed).uniform(0, 100, (samples, *shape))
+    return (noise + 90 * y.reshape(-1, *[1] * len(shape))).astype("float32"), y
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_worst_mistakes_come_first_and_are_shown_as_what_they_are(kind):
+    x, y = split(SHAPES[kind], 20)
+    p = np.tile([0.9, 0.1], (20, 1))  # all said to be a
+    p[7] = 0.99, 0.01
+    rows = evaluation.worst(p, (x, y), NAMES, (0, 200))
+    assert len(rows) == 10
+    assert (rows[0]["label"], rows[0]["predicted"], rows[0]["confidence"]) == ("b", "a", 0.99)
+    shown = {"vectors": set(), "windows": {"lines"}, "images": {"png_base64"}}[kind]
+    assert set(rows[0]) - {"label", "predicted", "confidence"} == shown
+
+
+def test_a_window_is_thinned_out_and_scaled_by_each_channels_range():
+    x, y = split((130, 8), 4)
+    x[..., 1] = 7
+    (row, *_) = evaluation.worst(np.tile([0.9, 0.1], (4, 1)), (x, y), NAMES, (0, 200))
+    assert np.shape(row["lines"]) == (evaluation.LINES, 44)
+    assert np.min(row["lines"]) >= 0
+    assert np.max(row["lines"]) <= 1
+    assert set(row["lines"][1]) == {0}, "a constant channel"
+
+
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (6000,), (5000, 2)], ids=str)
+def test_baselines_take_every_shape(shape):
+    majority, logistic = evaluation.baselines(split(shape, 60), split(shape, 40, seed=1), 2)
+    assert majority["test_accuracy"] == 0.5
+    assert logistic["test_accuracy"] > 0.9
