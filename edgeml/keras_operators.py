@@ -189,6 +189,11 @@ def _affine(layer: Any, names: tuple[str, ...], _source: Shape, shape: Shape) ->
     return [Operator(layer.name, "affine", names, shape, channels, channels)]
 
 
+def _trees(layer: Any, names: tuple[str, ...], _source: Shape, _shape: Shape) -> list[Operator]:
+    operators: list[Operator] = layer.shape.operators(layer.name, names[0], logarithm=layer.logarithm)
+    return operators
+
+
 _READERS: dict[str, Callable[..., list[Operator]]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _matrix("conv")),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _matrix("conv")),
@@ -196,4 +201,5 @@ _READERS: dict[str, Callable[..., list[Operator]]] = {
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
     "Dense": _matrix("dense"),
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), _affine),
+    "TreeEnsemble": _trees,
 }
