@@ -49,7 +49,7 @@ KINDS = {
     "conv": "convolution (k x k or 1 x 1)",
     "depthwise": "depthwise convolution",
     "dense": "matrix product with a constant matrix",
-    "matmul": "matrix products side by side, each with a constant matrix of its own, or all with one",
+    "matmul": "matrix products side by side, each with a constant matrix of its own",
     "gather": "elements of a tensor, by index",
     "compare": "comparison with constants, as zeros and ones",
     "affine": "per-channel scale and shift that could not be folded",

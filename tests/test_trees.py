@@ -30,7 +30,7 @@ from edgeml.runtimes import keras as keras_runtime
 from edgeml.runtimes import litert, open_model
 from edgeml.tflite_operators import tflite_operators
 from edgeml.trees.reading import read
-from edgeml.trees.tables import LARGEST, rounded_down, tables
+from edgeml.trees.tables import LARGEST, rounded_down, tables_of
 
 TOLERANCE = 1e-5
 MOST_ROWS = 900
@@ -177,11 +177,21 @@ def test_files_decide_alike_at_thresholds_of_any_size(scale, tmp_path):
         assert np.abs(got - estimator.predict_proba(rows)).max() <= TOLERANCE, runtime
 
 
-def test_extremely_randomized_trees_are_forests():
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ExtraTreesClassifier(8, max_leaf_nodes=9, random_state=0),
+        RandomForestClassifier(5, random_state=0),
+        HistGradientBoostingClassifier(max_iter=4, min_samples_leaf=5, random_state=0),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_trees_of_any_form_have_matrices_of_their_own(estimator, tmp_path):
     x, y = noise()
-    estimator = ExtraTreesClassifier(8, max_leaf_nodes=9, random_state=0).fit(x, y)
-    got = keras_says(trees.compiled(estimator, (6,)), x)
-    assert np.abs(got - estimator.predict_proba(x)).max() <= TOLERANCE
+    model = trees.compiled(estimator.fit(x, y), (6,))
+    assert not model.get_layer("trees").shape.shared
+    for got in (keras_says(model, x), *files_say(model, tmp_path, x).values()):
+        assert np.abs(got - estimator.predict_proba(x)).max() <= TOLERANCE
 
 
 # ---- thresholds
@@ -206,10 +216,10 @@ def test_a_threshold_below_every_float32_is_refused():
 # ---- forms
 
 
-def test_the_form_with_fewer_constants_is_taken():
+def test_the_form_that_takes_fewer_bytes_is_taken():
     x, y = noise(classes=2)
-    bushy = tables(read(RandomForestClassifier(20, max_depth=3, random_state=0).fit(x, y)))
-    slim = tables(read(RandomForestClassifier(3, max_leaf_nodes=12, random_state=0).fit(x, y)))
+    bushy = tables_of(read(RandomForestClassifier(20, max_depth=3, random_state=0).fit(x, y)))
+    slim = tables_of(read(RandomForestClassifier(3, max_leaf_nodes=12, random_state=0).fit(x, y)))
     assert (bushy.shape.shared, bushy.shape.splits, bushy.shape.leaves) == (True, 7, 8)
     assert (slim.shape.shared, slim.shape.splits, slim.shape.leaves) == (False, 11, 12)
     for made in (bushy, slim):

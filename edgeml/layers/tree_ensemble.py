@@ -1,17 +1,17 @@
 """Decision trees as matrix products, all trees at once (Nakandala et al. 2020, OSDI, arXiv 2010.04804: "GEMM").
 
-    x (N, F) ─ gather ─ x ≤ t ─ d (N, T, I) ─ d·P ─ = lengths ─ hit (N, T, L) ─ hit·V ─ sums (N, G·J)
+    x (N, F) ─ gather ─ x ≤ t ─ left (N, T, I) ─ left·P ─ = lengths ─ hit (N, T, L) ─ hit·V ─ sums (N, G·J)
 
     P[split, leaf] = 1 where the way to the leaf goes left at the split, -1 right, 0 not by it
-    lengths[leaf]  = how often it goes left: only the leaf that x reaches has d·P equal to it
+    lengths[leaf]  = how often it goes left: left·P is that number for the leaf that x reaches alone
 
-Single samples on one thread of a 2-core x86-64 (digits, K = 10; onnxruntime 1.32 / LiteRT 2.3, microseconds):
+Microseconds of onnxruntime 1.32 / LiteRT 2.3 for single samples, one thread of an x86-64 (digits: 10 classes):
 
-    trees x leaves                                  10 x 8       50 x 16      50 x 32
-    batched products, a matrix per tree            20 /  3      36 /  9      30 / 14
-    the same, one matrix for trees of one form     19 /  4      18 / 11      25 / 13     4 times fewer constants
-    multiplied and summed                          22 /  4      37 / 10      61 / 22
-    walked level by level with gathers             42 /  6      69 / 15      94 / 16     up to 148 ONNX nodes
+    trees x leaves                          10 x 8     50 x 16    50 x 32
+    a matrix for each tree                 20 /  3    36 /  9    30 / 14
+    one matrix, for trees of one form      16 /  3    17 /  6    22 / 12     a third of the constants
+    multiplied and summed                  22 /  4    37 / 10    61 / 22
+    walked level by level, gathering       42 /  6    69 / 15    94 / 16     up to 148 ONNX operators
 """
 
 from __future__ import annotations
@@ -52,24 +52,26 @@ class TreeEnsemble(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, input_shape: Any) -> None:
         """Make the constants."""
-        of, matrices = self.shape, 1 if self.shape.shared else self.shape.trees
+        of = self.shape
 
-        def constant(name: str, *shape: int, dtype: str = "float32") -> Any:
+        def constant(name: str, shape: tuple[int, ...], dtype: str = "float32") -> Any:
             return self.add_weight(shape=shape, name=name, initializer="zeros", dtype=dtype, trainable=False)
 
-        self.features = constant("features", of.trees * of.splits, dtype="int32")
-        self.thresholds = constant("thresholds", of.trees * of.splits)
-        self.paths = constant("paths", matrices, of.splits, of.leaves)
-        self.lengths = constant("lengths", matrices, 1, of.leaves)
-        self.values = constant("values", of.groups, of.trees // of.groups * of.leaves, of.outputs)
+        self.features = constant("features", (of.trees * of.splits,), "int32")
+        self.thresholds = constant("thresholds", (of.trees * of.splits,))
+        self.paths = constant("paths", of.paths)
+        self.lengths = constant("lengths", of.lengths)
+        self.values = constant("values", of.values)
 
     def call(self, inputs: Any) -> Any:
         """Return what the trees of each group add up to."""
         of = self.shape
         left = ops.cast(ops.less_equal(ops.take(inputs, self.features, axis=1), self.thresholds), "float32")
-        agreeing = ops.matmul(ops.reshape(left, (-1, of.trees, 1, of.splits)), self.paths)
-        hit = ops.cast(ops.equal(agreeing, self.lengths), "float32")
-        rows = ops.reshape(hit, (-1, of.groups, 1, of.trees // of.groups * of.leaves))
+        # One matrix is multiplied in two dimensions: TensorFlow 2.21's oneDNN crashes on (N, 1, T, I) @ (1, I, L).
+        rows = ops.reshape(left, (-1, of.splits) if of.shared else (-1, of.trees, 1, of.splits))
+        hit = ops.cast(ops.equal(ops.matmul(rows, self.paths), self.lengths), "float32")
+        ends = of.trees // of.groups * of.leaves
+        rows = ops.reshape(hit, (-1, ends) if of.groups == 1 else (-1, of.groups, 1, ends))
         sums = ops.reshape(ops.matmul(rows, self.values), (-1, of.groups * of.outputs))
         return ops.log(ops.maximum(sums, FLOOR)) if self.logarithm else sums
 

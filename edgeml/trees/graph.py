@@ -4,7 +4,7 @@
                              └─ boosting: logits, K = 2: · (-1/2, 1/2) ┘
 
 Like every member it ends in a softmax, so both means of ``compile_ensemble`` take it. softmax(-z/2, z/2) is (1 - p, p)
-with p = sigmoid(z).
+with p = sigmoid(z); the floor under p, 1e-7 as in ``edgeml.ensemble``, moves probabilities by less than K · 1e-7.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeml.errors import UsageError
 from edgeml.operators import Operator, Shape, with_activations_joined
 from edgeml.tree_shape import TreeShape
 from edgeml.trees.reading import Forest, read
-from edgeml.trees.tables import complete, tables
+from edgeml.trees.tables import complete, tables_of
 
 COUNTED_BY = {"random_forest": "n_estimators", "hist_gradient_boosting": "max_iter"}
 LAYER, HALVES, END = "trees", "two_logits", "probabilities"
@@ -39,7 +39,7 @@ def compiled(estimator: Any, input_shape: Shape, name: str = "image") -> Any:
     from edgeml.layers import TreeEnsemble
 
     forest = _checked(estimator, math.prod(input_shape))
-    made = tables(forest)
+    made = tables_of(forest)
     layer = TreeEnsemble.of(made.shape, logarithm=forest.averages, name=LAYER)
     inputs = keras.Input(input_shape, name=name, dtype="float32")
     logits = layer(keras.layers.Reshape((forest.features,), name="features")(inputs))
@@ -56,7 +56,7 @@ def compiled(estimator: Any, input_shape: Shape, name: str = "image") -> Any:
 def operators(estimator: Any) -> tuple[Operator, ...]:
     """List the operators of the graph that a fitted classifier is compiled to."""
     forest = read(estimator)
-    return _operators(tables(forest).shape, forest.features, averages=forest.averages)
+    return _operators(tables_of(forest).shape, forest.features, averages=forest.averages)
 
 
 def bound(kind: str, hyperparameters: Mapping[str, Any], features: int, classes: int) -> tuple[Operator, ...]:

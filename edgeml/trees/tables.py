@@ -1,10 +1,11 @@
 """Trees as tables of one size: the constants of a ``TreeEnsemble``.
 
     own form     paths (T, I, L)    as many splits and leaves as the largest tree has, a matrix for each tree
-    one form     paths (1, I, L)    every tree filled up to 2^D leaves at the greatest depth D, one matrix for all
+    one form     paths (I, L)       every tree filled up to 2^D leaves at the greatest depth D, one matrix for all
 
-The form with fewer constants is taken. A tree is filled up with splits that send every number left. A threshold becomes
-the largest float32 that is not above it, so that float32 numbers stay on the side where float64 had them.
+The form of fewer bytes is taken. A tree is filled up with splits that send every number left. A threshold becomes the
+largest float32 that is not above it, so that float32 numbers stay on the side where float64 had them (but for numbers
+nearer to 0 than 1e-38: TensorFlow takes them for 0, while the files do not).
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from edgeml.trees.reading import Float, Forest, Tree
 
 Float32 = NDArray[np.float32]
 Way = list[tuple[int, float]]  # splits from the root to a leaf, 1 where it goes left and -1 where it goes right
+WORTH = 200  # constants that matrices of their own must save: as many bytes as their operators add to a file
 LARGEST = float(np.finfo(np.float32).max)
-NOWHERE = -1.0  # the length of a leaf that a smaller tree lacks: what is compared with it is 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,8 @@ class Tables:
     constants: dict[str, NDArray[Any]]
 
 
-def tables(forest: Forest) -> Tables:
-    """Return the tables of a forest, in the form with fewer constants.
+def tables_of(forest: Forest) -> Tables:
+    """Return the tables of a forest, in the form that takes fewer bytes.
 
     Raises:
         DataError: a threshold below every float32.
@@ -45,7 +46,7 @@ def tables(forest: Forest) -> Tables:
     splits = max(1, *(int((tree.left >= 0).sum()) for tree in forest.trees))
     own = TreeShape(count, splits, splits + 1, outputs, forest.groups, shared=count == 1)
     filled = complete(count, depth, outputs, forest.groups)
-    if own.params <= filled.params:
+    if own.shared or own.params + WORTH < filled.params:
         return _tables(own, forest.trees)
     return _tables(filled, [_filled(tree, depth) for tree in forest.trees])
 
@@ -71,22 +72,25 @@ def rounded_down(thresholds: Float) -> Float32:
 
 
 def _tables(shape: TreeShape, trees: Sequence[Tree]) -> Tables:
-    matrices = 1 if shape.shared else shape.trees
     features = np.zeros((shape.trees, shape.splits), np.int32)
     thresholds = np.full((shape.trees, shape.splits), LARGEST)
+    matrices = 1 if shape.shared else shape.trees
     paths = np.zeros((matrices, shape.splits, shape.leaves), np.float32)
-    lengths = np.full((matrices, 1, shape.leaves), NOWHERE, np.float32)
-    values = np.zeros((shape.trees, shape.leaves, shape.outputs))
+    lengths = np.zeros((matrices, shape.leaves), np.float32)
+    values = np.zeros((shape.trees, shape.leaves, shape.outputs))  # a leaf that a smaller tree lacks adds 0
     for number, tree in enumerate(trees):
         nodes = np.flatnonzero(tree.left >= 0)
         features[number, : len(nodes)], thresholds[number, : len(nodes)] = tree.features[nodes], tree.thresholds[nodes]
         ways = _ways(tree)
         values[number, : len(ways)] = tree.values[[leaf for leaf, _ in ways]]
         if number < matrices:
-            _write_paths(ways, nodes, paths[number], lengths[number, 0])
-    grouped = values.reshape(shape.groups, -1, shape.outputs).astype(np.float32)
-    flat = {"features": features.ravel(), "thresholds": rounded_down(thresholds.ravel())}
-    return Tables(shape, {**flat, "paths": paths, "lengths": lengths, "values": grouped})
+            _write_paths(ways, nodes, paths[number], lengths[number])
+    constants = {
+        "features": features.ravel(), "thresholds": rounded_down(thresholds.ravel()),
+        "paths": paths.reshape(shape.paths), "lengths": lengths.reshape(shape.lengths),
+        "values": values.reshape(shape.values).astype(np.float32),
+    }  # fmt: skip
+    return Tables(shape, constants)
 
 
 def _write_paths(ways: Sequence[tuple[int, Way]], nodes: NDArray[np.intp], paths: Float32, lengths: Float32) -> None:
