@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 
 import edgeml
 from edgeml import costs, exporting, trees
-from edgeml.errors import DataError, TargetError, UsageError
+from edgeml.devices.features import features
+from edgeml.errors import DataError, NotMeasuredError, TargetError, UsageError
 from edgeml.file_bytes import at_most
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import keras_operators
@@ -31,6 +32,7 @@ from edgeml.runtimes import litert, open_model
 from edgeml.tflite_operators import tflite_operators
 from edgeml.trees.reading import read
 from edgeml.trees.tables import LARGEST, rounded_down, tables_of
+from edgeml.verbs import inspection
 
 TOLERANCE = 1e-5
 MOST_ROWS = 900
@@ -265,6 +267,12 @@ def test_files_hold_what_was_counted_and_no_more_bytes_than_predicted(kind, tmp_
         assert at_most(cost.file_bytes)[file.target]["float32"] >= real >= 0.8 * cost.file_bytes[file.target]["float32"]
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert", "vela", "cubeai"])
+def test_no_profile_says_how_long_trees_take(runtime):
+    with pytest.raises(NotMeasuredError, match=r"operator 'trees/features' \(gather\): "):
+        features(trees.bound("random_forest", MIDDLE["random_forest"], 6, 3), runtime, "float32", 8)
+
+
 # ---- members
 
 
@@ -306,6 +314,16 @@ def test_int8_is_refused_by_name(targets, tmp_path):
     with pytest.raises(TargetError, match=message):
         exporting.write(graph, tmp_path, targets, ("int8",), {"image": x}, lambda event: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_graph_is_inspected(tmp_path):
+    x, y = noise()
+    model = trees.compiled(trees.fit("random_forest", MIDDLE["random_forest"], x, y), (6,))
+    model.save(tmp_path / "model.keras")
+    text, document = inspection.inspect(tmp_path / "model.keras")
+    assert "arena  not counted: it holds trees, which have no int8 form" in text
+    assert document["arena_bytes"] is None
+    assert document["params"] == edgeml.cost(model).params
 
 
 # ---- candidates
