@@ -28,7 +28,7 @@ _PUBLIC = {
     "benchmark": "edgeml.benchmarking",
 }
 
-_MODULES = ("callbacks", "layers", "tuners")  # edgeml.tuners.TPE and so on
+_MODULES = ("callbacks", "layers", "trees", "tuners")  # edgeml.tuners.TPE and so on
 
 __all__ = [*_PUBLIC, *_MODULES]  # noqa: PLE0604  (the keys are strings)
 

@@ -24,18 +24,21 @@ def cost(operators: Sequence[Operator], files: Sequence[File] = FILES, keys: Con
 
     Args:
         operators: of the folded graph.
-        files: that it becomes; ``weight_bytes`` and ``file_bytes`` are of these.
+        files: that it becomes; ``weight_bytes`` and ``file_bytes`` are of these. With an operator that has no int8 form
+            there is no int8 file, and none of its figures, the arena among them.
         keys: ``arena_bytes`` and ``file_bytes``, which take as long as all the others, are counted only if among them.
     """
     weights = sum(operator.weights for operator in operators)
     biases = sum(operator.biases for operator in operators)
     weight_bytes = {"float32": 4 * (weights + biases), "int8": weights + 4 * biases}  # int8 keeps biases as int32
+    has_int8 = not any(operator.float_only for operator in operators)
+    files = [file for file in files if has_int8 or file[1] != "int8"]
     return Cost(
         params=weights + biases,
         macs=sum(operator.macs for operator in operators),
         weight_bytes={p: size for p, size in weight_bytes.items() if any(p == precision for _, precision in files)},
         peak_activation_bytes=peak_activation_elements(operators),
-        arena_bytes={"int8": arena.arena_bytes(operators)} if "arena_bytes" in keys else {},
+        arena_bytes={"int8": arena.arena_bytes(operators)} if has_int8 and "arena_bytes" in keys else {},
         file_bytes=file_bytes.file_bytes(operators, files) if "file_bytes" in keys else {},
     )
 

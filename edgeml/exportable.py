@@ -26,7 +26,7 @@ def exportable(model: Any, to: Sequence[str], precision: Sequence[str]) -> Any:
 
     Raises:
         UsageError: it has no layer graph. DataError: weights that are no numbers.
-        TargetError: a free input size, a name, a type, a layer or an output that no file can hold.
+        TargetError: a free input size, a name, a type, a layer, a precision or an output that no file can hold.
     """
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
@@ -43,10 +43,28 @@ def exportable(model: Any, to: Sequence[str], precision: Sequence[str]) -> Any:
             raise TargetError(
                 f"model '{model.name}': the name '{name}'; letters, digits and . _ - / are allowed in files. Rename it."
             )
+    check_precision(model, precision)
     for layer in model._flatten_layers(include_self=False):
         _check_layer(layer, to, precision)
     _check_outputs(model)
     return model
+
+
+def check_precision(model: Any, precision: Sequence[str]) -> None:
+    """Refuse a precision that a layer has no form in.
+
+    Raises:
+        TargetError: trees in anything but float32.
+    """
+    from edgeml.layers import TreeEnsemble
+
+    others = [word for word in precision if word != "float32"]
+    for layer in getattr(model, "_flatten_layers", list)():  # a stand-in has none
+        if others and isinstance(layer, TreeEnsemble):
+            raise TargetError(
+                f"layer '{layer.name}' (TreeEnsemble): holds decision trees, and {others[0]} is asked for; float32 is"
+                " allowed. Set export.precision to [float32], or leave ensemble.trees out."
+            )
 
 
 def _check_input(model: Any, tensor: Any) -> None:

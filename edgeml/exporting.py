@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeml import arena, parity, plugins, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
+from edgeml.exportable import check_precision
 from edgeml.parity import Parity
 from edgeml.records import Cost, Event
 from edgeml.runtimes import Arrays, Loaded, Signature, Tensor, open_model
@@ -60,7 +61,7 @@ def write(
     """Write every target at every precision into ``folder``, of a fixed ``batch`` size or of each target's own.
 
     Raises:
-        TargetError: a target cannot take this network, or lacks a precision.
+        TargetError: a target cannot take this network, or it or a layer lacks a precision.
         UsageError: int8 is asked for without calibration samples, or nothing is asked for.
     """
     for what, words in (("to", targets), ("precision", precisions)):
@@ -68,6 +69,7 @@ def write(
             raise UsageError(f"{what}: got none; at least one is due.")
     asked = list(dict.fromkeys((target, precision) for target in targets for precision in precisions))
     check_request(targets, precisions, calibrated=calibration is not None)
+    check_precision(model, precisions)
     written: dict[tuple[str, str], Artifact] = {}
     for target, precision in asked:
         _write_one(model, folder, target, precision, calibration, written, on_event, batch)

@@ -59,6 +59,8 @@ def load(path: Path, custom_objects: Sequence[str] = ()) -> Any:
                 known = imported(custom_objects)
                 import keras  # takes as long here as there: both at once
 
+                import edgeml.layers  # noqa: F401  (its layers are known)
+
                 _wait(child, path)
             finally:
                 child.kill()

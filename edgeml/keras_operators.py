@@ -195,6 +195,11 @@ def _split(layer: Any, names: tuple[str, ...], source: Shape, _shape: Shape) -> 
     return [Operator(layer.name, "split", names, source)]
 
 
+def _trees(layer: Any, names: tuple[str, ...], _source: Shape, _shape: Shape) -> list[Operator]:
+    operators: list[Operator] = layer.shape.operators(layer.name, names[0], logarithm=layer.logarithm)
+    return operators
+
+
 _READERS: dict[str, Callable[..., list[Operator]]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _matrix("conv")),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _matrix("conv")),
@@ -203,4 +208,5 @@ _READERS: dict[str, Callable[..., list[Operator]]] = {
     "Dense": _matrix("dense"),
     "Split": _split,
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), _affine),
+    "TreeEnsemble": _trees,
 }

@@ -226,6 +226,8 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     "BatchNormalization": _kept_normalisation,
     **dict.fromkeys(("Add", "Sub", "Max", "Min", "Sum"), _plain("add", counted=True)),
     **dict.fromkeys(("Mul", "Div"), _plain("multiply", counted=True)),
+    "Gather": _plain("gather", counted=True),
+    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _plain("compare", counted=True)),
     "Concat": _plain("concat", counted=True),
     "Split": _plain("split"),
     "MaxPool": _plain("max_pool"),

@@ -22,7 +22,7 @@ class Operator(NamedTuple):
 
     ``inputs``: names of the operators that feed it (``"input"`` for the graph's). ``output_shape`` without batch.
     ``weights`` and ``biases``: scalars. ``kernel``: (height, width) or ``()``. ``activation``: what is fused into it.
-    ``bytes_per_element``: of the output; 1 (int8) unless a file says otherwise.
+    ``bytes_per_element``: of the output; 1 (int8) unless a file says otherwise. ``float_only``: it has no int8 form.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Operator(NamedTuple):
     strides: Shape = ()
     activation: str = "linear"
     bytes_per_element: int = 1
+    float_only: bool = False
 
     @property
     def params(self) -> int:
@@ -48,6 +49,9 @@ KINDS = {
     "conv": "convolution (k x k or 1 x 1)",
     "depthwise": "depthwise convolution",
     "dense": "matrix product with a constant matrix",
+    "matmul": "matrix products side by side, each with a constant matrix of its own",
+    "gather": "elements of a tensor, by index",
+    "compare": "comparison with constants, as zeros and ones",
     "affine": "per-channel scale and shift that could not be folded",
     "add": "elementwise sum",
     "multiply": "elementwise product",

@@ -193,6 +193,10 @@ _KINDS: dict[str, Callable[[_Reader, Any, str], Described]] = {
     "BATCH_MATMUL": _batch_matmul,
     **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _plain("add", counted=True)),
     **dict.fromkeys(("MUL", "DIV"), _plain("multiply", counted=True)),
+    "GATHER": _plain("gather", counted=True),
+    **dict.fromkeys(
+        ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), _plain("compare", counted=True)
+    ),
     "CONCATENATION": _plain("concat", counted=True),
     **dict.fromkeys(("SPLIT", "SPLIT_V"), _plain("split")),
     "MAX_POOL_2D": _plain("max_pool"),
@@ -203,7 +207,7 @@ _KINDS: dict[str, Callable[[_Reader, Any, str], Described]] = {
     **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS"), _plain("view")),
     "TRANSPOSE": _plain("transpose"),
     "QUANTIZE": _plain("quantize"),
-    "DEQUANTIZE": _plain("dequantize"),
+    **dict.fromkeys(("DEQUANTIZE", "CAST"), _plain("dequantize")),
     "SOFTMAX": _plain("softmax"),
     **{
         name.upper(): _activated(name)

@@ -28,7 +28,7 @@ DOORS = {
     "tf_keras": ("foreign_child.py",),
     "tensorflow_model_optimization": (),
     "typer": ("cli.py", "cli_"),
-    "sklearn": ("data/digits.py", "data/sklearn_table.py", "evaluation.py"),
+    "sklearn": ("data/digits.py", "data/sklearn_table.py", "evaluation.py", "trees/"),
     "scipy": ("ensemble/weights.py", "devices/fit.py"),
     "ethosu": ("devices/vela.py",),
     "tensorboard": ("tensorboards.py",),
@@ -41,8 +41,8 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "records"),
-    ("arena", "layers"),
-    ("file_bytes",),
+    ("arena", "tree_shape"),
+    ("file_bytes", "layers"),
     (
         "plugins",
         "strict_yaml",
@@ -57,7 +57,7 @@ LAYERS = (
         "batch_statistics",
         "terminal",
     ),
-    ("recipe_rules", "recipe_checks", "augmentation", "foreign"),
+    ("recipe_rules", "recipe_checks", "augmentation", "foreign", "trees"),
     ("recipe_file", "quick_recipe", "foreign_child"),
     (
         "run_folder",

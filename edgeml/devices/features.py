@@ -87,7 +87,7 @@ def features(operators: Sequence[Operator], runtime: str, precision: str, block:
 
 def _whole(operators: Sequence[Operator]) -> Features:
     """Return MACs and written elements; TFLite scales and shifts apart, and has most activations fused."""
-    if unknown := not_counted(operators):
+    if unknown := [*not_counted(operators), *(operator for operator in operators if operator.float_only)]:
         raise NotMeasuredError(
             f"operator '{unknown[0].name}' ({unknown[0].kind}): not known; its time is in no figure."
         )

@@ -36,7 +36,8 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
         peak_activation_bytes=max(peaks) + input_elements + len(costs) * classes,
         arena_bytes={precision: size - shared for precision, size in arenas.items()},
         file_bytes={
-            target: _sums(cost.file_bytes[target] for cost in [*costs, mixture]) for target in costs[0].file_bytes
+            target: _sums(cost.file_bytes.get(target, {}) for cost in [*costs, mixture])
+            for target in costs[0].file_bytes
         },
     )
 
@@ -58,9 +59,9 @@ def _added(costs: Sequence[Cost], key: str) -> dict[str, int]:
 
 
 def _sums(counted: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Add up by name what all have counted."""
-    first, *others = counted
-    return {name: value + sum(o[name] for o in others) for name, value in first.items()}
+    """Add up by name what all have counted: of a member that has no int8 form, nothing is said of the graph's."""
+    every = list(counted)
+    return {name: sum(one[name] for one in every) for name in every[0] if all(name in one for one in every)}
 
 
 def summed(latency_ms: Sequence[Mapping[Limit, float]]) -> dict[Limit, float]:

@@ -21,6 +21,7 @@ from edgeml.terminal import table
 Document = dict[str, Any]
 FILES = (".tflite", ".onnx")
 LONGEST_NAME = 40  # TFLite files name a tensor after all layers that became it
+FLOAT_ONLY = "not counted: it holds trees, which have no int8 form"
 NO_ARENA = "not counted: TensorFlow Lite Micro reads .tflite files"
 
 
@@ -48,7 +49,7 @@ def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]
     with as_if_trained(model):
         before, graph = model.count_params(), fold(model, strict=False)
     kept = [{"layer": name, "reason": reason} for name, reason in graph.folding.kept]
-    arena = graph.cost.arena_bytes["int8"]
+    arena = graph.cost.arena_bytes.get("int8")
     document = {
         **_document(graph.cost, graph.operators), "arena_bytes": arena, "variables_before_folding": before,
         "batch_norm": {"folded": len(graph.folding.folded), "kept": kept},
@@ -56,7 +57,7 @@ def _of_keras(path: Path, custom_objects: Sequence[str]) -> tuple[str, Document]
     files = (f"{size:,} {t} {p}" for t, sizes in graph.cost.file_bytes.items() for p, size in sizes.items())
     text = [
         *_lines(graph.cost, graph.operators, f"{before:,} variables before folding"),
-        f"arena  about {arena:,} bytes in TensorFlow Lite Micro, int8",
+        f"arena  {FLOAT_ONLY}" if arena is None else f"arena  about {arena:,} bytes in TensorFlow Lite Micro, int8",
         f"files  about {', '.join(files)} (bytes)",
         f"folded {len(graph.folding.folded)}, kept {len(kept)}",
         *(f"  kept {row['layer']}: {row['reason']}" for row in kept),
@@ -107,6 +108,7 @@ def _document(cost: Cost, operators: Sequence[Operator]) -> Document:
 
 
 def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
+    weights = ", ".join(f"{size:,} bytes {precision}" for precision, size in cost.weight_bytes.items())
     rows = [
         [_short(o.name), o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in operators
     ]
@@ -114,7 +116,7 @@ def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
         table(["layer", "kind", "output", "params", "MACs"], rows),
         "",
         f"{cost.params:,} params ({remark})  {cost.macs:,} MACs",
-        f"weights  {cost.weight_bytes['float32']:,} bytes float32, {cost.weight_bytes['int8']:,} bytes int8",
+        f"weights  {weights}",
         f"peak activations  {cost.peak_activation_bytes:,} bytes int8, {4 * cost.peak_activation_bytes:,} float32",
     ]
 

@@ -1,6 +1,4 @@
-"""Layers that Keras lacks.
-
-Batch renormalization (Ioffe 2017, arXiv 1702.03275): batch normalization whose training sees what inference will see.
+"""Batch renormalization (Ioffe 2017, arXiv 1702.03275): batch normalization whose training sees what inference will.
 
     y = γ·((x - μ_B)/σ_B · r + d) + β        r = clip(σ_B/σ, 1/r_max, r_max),   d = clip((μ_B - μ)/σ, -d_max, d_max)
 
