@@ -24,6 +24,7 @@ MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
 LATENCY = "latency"  # predicted, at the first limit of the budget
 MINIMISED = (*COUNTS, LATENCY)
 OBJECTIVES = (*MAXIMISED, *MINIMISED)
+TREES = ("random_forest", "hist_gradient_boosting")
 SCHEDULES = ("cosine", "plateau", "constant")
 HALVING_EPOCHS = 9  # from here on Hyperband has three rungs: 1, 3 and 9 epochs
 STOPPING_EPOCHS, STOPPING_PATIENCE = 10, 5  # trials of more than 10 epochs end after 5 that bring nothing
@@ -182,6 +183,9 @@ class Ensemble:
     """How finalists become one graph."""
 
     max_members: int = rule(3, "most networks in the graph", min=1, max=16)
+    trees: tuple[str, ...] | None = rule(
+        None, "decision trees that may join, or ship alone; float32 only", choices=TREES, min_items=1
+    )
     weights: str = rule(
         "nelder-mead", "how blend weights are fitted", choices=("nelder-mead", "greedy", "random", "uniform")
     )

@@ -10,6 +10,7 @@ from edgeml.recipe import LATENCY, MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Recipe,
 from edgeml.records import Budget
 from edgeml.strict_yaml import Node
 
+HOST_FLOAT32 = ("host", "float32")
 HELD_OUT_BELOW = 0.9  # validation + blend + test: train gets the rest
 
 
@@ -62,6 +63,30 @@ def _check_limits(budget: Budget, node: Node) -> None:
         )
 
 
+def _check_recipe(recipe: Recipe, node: Node) -> None:
+    """Hold keys of one section against those of another."""
+    _check_latency(recipe, node)
+    if recipe.ensemble.trees:
+        _check_trees(recipe, node)
+
+
+def _check_trees(recipe: Recipe, node: Node) -> None:
+    """Decision trees are float32 only, and no profile says how long they take: they are timed, here."""
+    given = node.value["ensemble"].value["trees"]
+    other = next((limit for limit in recipe.budget.latency if (limit.device, limit.precision) != HOST_FLOAT32), None)
+    found = (
+        "export.precision int8" if "int8" in recipe.export.precision
+        else "budget.arena_bytes, of an int8 file," if recipe.budget.arena_bytes is not None
+        else f"a latency limit on {other.where}" if other else None
+    )  # fmt: skip
+    if found:
+        raise given.error(
+            f"got {', '.join(recipe.ensemble.trees or ())} with {found}; trees are float32 only, and timed on this"
+            " machine: 'export: {precision: float32}' and limits on host in float32 are allowed. Write that, or leave"
+            " this key out."
+        )
+
+
 def _check_latency(recipe: Recipe, node: Node) -> None:
     """Latency as an objective is that of a device, which a limit names."""
     if LATENCY in (recipe.search.objectives or ()) and not recipe.budget.latency:
@@ -94,5 +119,5 @@ CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
     Budget: _check_limits,
     Search: _check_objectives,
     Train: _check_early_stopping,
-    Recipe: _check_latency,
+    Recipe: _check_recipe,
 }

@@ -75,7 +75,7 @@ LAYERS = (
     ("calibration",),
     ("search", "device_kit"),
     ("latency_budget", "shortlist"),
-    ("evaluation", "pipeline", "tuners"),
+    ("evaluation", "pipeline", "tree_finalists", "tuners"),
     ("bundle", "report", "assembly", "recipe_search"),
     ("selection", "controls"),
     ("proof",),

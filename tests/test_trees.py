@@ -17,7 +17,7 @@ from sklearn.ensemble import (
 from threadpoolctl import threadpool_limits
 
 import edgeml
-from edgeml import costs, exporting, trees
+from edgeml import costs, ensemble, exporting, trees
 from edgeml.devices.features import features
 from edgeml.errors import DataError, NotMeasuredError, TargetError, UsageError
 from edgeml.file_bytes import at_most
@@ -281,8 +281,8 @@ def test_trees_and_a_network_are_one_graph(mean, tmp_path):
     x = pictures(160, (8, 8, 3))
     y = (np.arange(160) + (x.mean(axis=(1, 2, 3)) > 0.5)) % 5
     members = [trees.compiled(trees.fit(kind, MIDDLE[kind], x, y), (8, 8, 3), "pixels") for kind in trees.KINDS]
-    graph = edgeml.compile_ensemble([separable(shape=(8, 8, 3)), *members], [0.5, 0.3, 0.2], mean)
-    folding = fold_batch_norm(graph)
+    graph = ensemble.side_by_side([separable(shape=(8, 8, 3)), *members], [0.5, 0.3, 0.2], mean)
+    folding = ensemble.fold_ensemble(graph)
     assert {"norm_1", "norm_2", "norm_3", "norm_4"} <= set(folding.folded)
     expected = keras_says(graph, x)
     for got in (keras_says(folding.model, x), *files_say(graph, tmp_path, x).values()):

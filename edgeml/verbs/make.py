@@ -92,7 +92,7 @@ def run(
 
 
 def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
-    from edgeml import assembly, controls, delivery, exporting, pipeline
+    from edgeml import assembly, controls, delivery, exporting, pipeline, tree_finalists
 
     exporting.check_request(folder.recipe.export.targets, folder.recipe.export.precision, calibrated=True)
     seconds: dict[str, float] = {}
@@ -103,6 +103,7 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
             candidates = pipeline.search(folder, arrays, engine, on_event)
         with pipeline.timed(seconds, "train"):
             finalists = pipeline.train_finalists(folder, engine, candidates, on_event)
+            finalists += tree_finalists.fit(folder, arrays, on_event)
         assembled = assembly.assemble(folder, finalists, arrays, on_event, seconds)
         with pipeline.timed(seconds, "controls"):
             compared = controls.trained(folder, engine, assembled, candidates, on_event)
