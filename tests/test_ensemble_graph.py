@@ -14,10 +14,12 @@ import edgeml
 from edgeml import assembly, ensemble, exporting, plugins, recipe, scaling
 from edgeml.ensemble.choice import total
 from edgeml.keras_operators import keras_operators
+from edgeml.onnx_operators import onnx_operators
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space
+from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 MOST_ERROR = 1e-6  # of the output range
@@ -312,6 +314,10 @@ def test_an_ensemble_becomes_files_like_any_network(mean, tmp_path):
     rows = exporting.prove(folded, trained, artifacts, {"image": X}, "random", recipe.Verify())
     assert len(rows) == 5
     assert all(row.passed for row in rows)
+    for artifact in artifacts:
+        read = {"tflite": tflite_operators, "onnx": onnx_operators}[artifact.target]
+        found = [operator.kind for operator in read(artifact.path)]
+        assert [found.count(kind) for kind in ("split", "resize", "conv")] == [2, 1, 2]
     folded.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(outputs(again, X), outputs(folded, X))
