@@ -101,7 +101,8 @@ def _check_distribution(who: str, model: Any) -> None:
 
     from edgeml.folding.graph import graph_of
 
-    graph, tensor = graph_of(model), model.inputs[0]
+    graph: Any = graph_of(model)  # a Sequential that nobody called has no input of its own
+    tensor = model.inputs[0]
     shape = (tensor.shape[0] or PROBES, *(size or FREE_SIZE for size in tensor.shape[1:]))
     probe = keras.ops.cast(np.random.default_rng(0).uniform(0, 1, shape), tensor.dtype)
     (output,) = keras.tree.flatten(graph(keras.tree.pack_sequence_as(graph.input, [probe]), training=False))
