@@ -84,4 +84,3 @@ def test_the_parts_of_a_split_are_one_operator_in_the_records():
     whole = [op("x", 64), op("s", 64, "x", kind="split")]
     listed = [op("x", 64), op("s", 32, "x", kind="split"), op("s#1", 32, "x", kind="split")]  # as a file has it
     assert arena.tail_bytes(whole) == arena.tail_bytes(listed)
-    assert arena.head_bytes(whole) == arena.head_bytes(listed) == 128
