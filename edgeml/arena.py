@@ -61,6 +61,8 @@ def head_bytes(operators: Sequence[Operator]) -> int:
 def tail_bytes(operators: Sequence[Operator]) -> int:
     """Return what lies beside the activations; a fit, see ``TAIL_BYTES``."""
     kinds = Counter(operator.kind for operator in operators if operator.kind != "input")
+    if "split" in kinds:  # a file lists each part, but one operator makes them all
+        kinds["split"] = len({operator.inputs for operator in operators if operator.kind == "split"})
     records = sum(TAIL_BYTES.get(kind, TAIL_OTHER_BYTES) * count for kind, count in kinds.items())
     channels = sum(operator.output_shape[-1] for operator in operators if _is_per_channel(operator))
     return TAIL_FIXED_BYTES + records + TAIL_CHANNEL_BYTES * channels

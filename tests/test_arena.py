@@ -90,3 +90,9 @@ def test_the_margin_for_cmsis_nn_is_that_of_the_largest_convolution():
     network = [Operator("x", "input", (), (8, 8, 3)), Operator("c", "conv", ("x",), (8, 8, 4), kernel=(3, 3)),
                Operator("p", "conv", ("c",), (8, 8, 64), kernel=(1, 1))]  # fmt: skip
     assert arena.cmsis_nn_margin_bytes(network) == 4 * 9 * 3
+
+
+def test_the_parts_of_a_split_are_one_operator_in_the_records():
+    whole = [op("x", 64), op("s", 64, "x", kind="split")]
+    listed = [op("x", 64), op("s", 32, "x", kind="split"), op("s#1", 32, "x", kind="split")]  # as a file has it
+    assert arena.tail_bytes(whole) == arena.tail_bytes(listed)

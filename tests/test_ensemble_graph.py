@@ -14,10 +14,12 @@ import edgeml
 from edgeml import assembly, ensemble, exporting, plugins, recipe, scaling
 from edgeml.ensemble.choice import total
 from edgeml.keras_operators import keras_operators
+from edgeml.onnx_operators import onnx_operators
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space
+from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 MOST_ERROR = 1e-6  # of the output range
@@ -134,6 +136,7 @@ def network(seed, shape=(8, 8, 1), classes=5, width=8, activation="relu", head="
     end = "softmax" if head == "fused" else None
     x = L.Dense(classes, name="logits", activation=end, kernel_initializer=sure)(L.Flatten()(x))
     heads = {"softmax": [L.Softmax(name="soft")], "activation": [L.Activation("softmax", name="soft")], "fused": []}
+    heads["named"] = [L.Softmax(name="soft"), L.Identity(name="scores")]
     for layer in heads[head]:
         x = layer(x)
     model = keras.Model(given, x, name=name)
@@ -159,7 +162,7 @@ def kinds(model):
     return [operator.kind for operator in keras_operators(model)]
 
 
-@pytest.mark.parametrize("head", ["softmax", "activation", "fused"])
+@pytest.mark.parametrize("head", ["softmax", "activation", "fused", "named"])
 @pytest.mark.parametrize("mean", MEANS)
 def test_any_softmax_at_the_end_will_do(mean, head):
     models = [network(s, head=head) for s in range(3)]
@@ -269,7 +272,7 @@ def test_activations_of_the_convolutions_themselves_may_differ():
         layers = [keras.Input((8, 8, 1)), L.Conv2D(4, 3, activation=activation), L.Flatten(), L.Dense(5), L.Softmax()]
         return keras.Sequential(layers)
 
-    for activations in (("relu", "relu"), ("relu", "elu")):
+    for activations in (("relu", "relu"), ("relu", "elu"), ("softmax", "softmax")):
         models = [member(seed, activation) for seed, activation in enumerate(activations)]
         graph = edgeml.compile_ensemble(models, [0.6, 0.4], merge=True)
         assert kinds(graph).count("conv") == 1
@@ -312,6 +315,10 @@ def test_an_ensemble_becomes_files_like_any_network(mean, tmp_path):
     rows = exporting.prove(folded, trained, artifacts, {"image": X}, "random", recipe.Verify())
     assert len(rows) == 5
     assert all(row.passed for row in rows)
+    for artifact in artifacts:
+        read = {"tflite": tflite_operators, "onnx": onnx_operators}[artifact.target]
+        found = [operator.kind for operator in read(artifact.path)]
+        assert [found.count(kind) for kind in ("split", "resize", "conv")] == [2, 1, 2]
     folded.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(outputs(again, X), outputs(folded, X))

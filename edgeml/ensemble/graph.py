@@ -98,6 +98,8 @@ def logits(model: Any) -> Any:
     source = layer._inbound_nodes[history.node_index].input_tensors[0]
     if isinstance(layer, keras.Model):
         return keras.Model(model.inputs, logits(layer)(source), name=model.name)
+    if isinstance(layer, keras.layers.Identity):
+        return logits(keras.Model(model.inputs, source, name=model.name))
     is_softmax = getattr(layer, "activation", None) is keras.activations.softmax
     if isinstance(layer, keras.layers.Dense) and is_softmax:
         return keras.Model(model.inputs, _linear(layer)(source), name=model.name)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 PROBES = 4  # rows of uniform noise that a member's output is judged by
+FREE_SIZE = 32  # of a probe along an axis of any size
 SUM_TOLERANCE = 1e-3  # of a row of probabilities; half precision rounds by as much
 WEIGHTS_TOLERANCE = 1e-6
 IMAGE_RANK = 3  # height, width, channels
@@ -98,10 +99,14 @@ def _check_fit(models: Sequence[Any]) -> None:
 def _check_distribution(who: str, model: Any) -> None:
     import keras
 
+    from edgeml.folding.graph import graph_of
+
+    graph: Any = graph_of(model)  # a Sequential that nobody called has no input of its own
     tensor = model.inputs[0]
-    shape = (tensor.shape[0] or PROBES, *(size or 1 for size in tensor.shape[1:]))
-    probe = np.random.default_rng(0).uniform(0, 1, shape).astype(tensor.dtype)
-    found = keras.ops.convert_to_numpy(model(probe, training=False)).astype(np.float64)
+    shape = (tensor.shape[0] or PROBES, *(size or FREE_SIZE for size in tensor.shape[1:]))
+    probe = keras.ops.cast(np.random.default_rng(0).uniform(0, 1, shape), tensor.dtype)
+    (output,) = keras.tree.flatten(graph(keras.tree.pack_sequence_as(graph.input, [probe]), training=False))
+    found = keras.ops.convert_to_numpy(output).astype(np.float64)
     if not np.all(np.isfinite(found)):
         what = "NaN or infinite values"
     elif found.min() < 0:
