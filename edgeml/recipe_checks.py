@@ -66,6 +66,11 @@ def _check_limits(budget: Budget, node: Node) -> None:
 def _check_recipe(recipe: Recipe, node: Node) -> None:
     """Hold keys of one section against those of another."""
     _check_latency(recipe, node)
+    if recipe.ensemble.distill and recipe.ensemble.max_members == 1:
+        given = node.value["ensemble"].value["distill"]
+        raise given.error(
+            "got true with max_members 1; a network learns from two or more. Raise it, or leave this out."
+        )
     if recipe.ensemble.trees:
         _check_trees(recipe, node)
 

@@ -67,6 +67,7 @@ def test_no_trees_but_those_asked_for_and_within_budget(arrays, tmp_path):
             ["budget.latency=[{device: ethos-u55-128, runtime: vela, precision: float32, max_ms: 1}]"],
             "with a latency limit on ethos-u55-128",
         ),
+        (["ensemble.trees=null", "ensemble.distill=true", "ensemble.max_members=1"], "got true with max_members 1"),
         (["ensemble.trees=[forest]"], "random_forest or hist_gradient_boosting"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgeml.trees.reading import check_classes
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 OnEvent = Callable[[Event], None]
 KEPT = 2  # of each kind
+ONE_THREAD_BELOW = 2_000_000  # values: threads of OpenMP that wait for each other take minutes on a busy machine
 
 
 def _forests(*sizes: tuple[int, int]) -> tuple[dict[str, Any], ...]:
@@ -74,7 +76,15 @@ def fit(kind: str, hyperparameters: Mapping[str, Any], x: NDArray[Any], y: NDArr
     if kind == "random_forest":
         return RandomForestClassifier(**hyperparameters, random_state=seed).fit(rows, y)
     options = {**hyperparameters, "max_leaf_nodes": None, "early_stopping": False}
-    return HistGradientBoostingClassifier(**options, random_state=seed).fit(rows, y)
+    with _few_threads(rows):
+        return HistGradientBoostingClassifier(**options, random_state=seed).fit(rows, y)
+
+
+def _few_threads(rows: NDArray[np.float32]) -> AbstractContextManager[Any]:
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1 if rows.size < ONE_THREAD_BELOW else None, "openmp")
+    return limits
 
 
 def flat(x: NDArray[Any]) -> NDArray[np.float32]:
@@ -124,7 +134,9 @@ def _fitted(
     start = time.monotonic()
     estimator = fit(kind, size, *train, seed)
     seconds = time.monotonic() - start
-    metrics = _metrics(estimator.predict_proba(flat(validation[0])), validation[1])
+    rows = flat(validation[0])
+    with _few_threads(rows):
+        metrics = _metrics(estimator.predict_proba(rows), validation[1])
     return TreeCandidate(name, kind, size, costs.cost(operators(estimator), files), metrics, seconds), estimator
 
 
