@@ -108,11 +108,11 @@ def with_views(operators: Sequence[Operator]) -> list[Operator]:
     shapes = {operator.name: operator.output_shape for operator in operators}
     found = []
     for operator in operators:
-        source = operator.inputs[0] if operator.kind in PER_CHANNEL else operator.name
-        if len(shapes[source]) != len(operator.output_shape):
-            view = Operator(f"{operator.name}/view", "view", operator.inputs, shapes[source])
+        source, *others = operator.inputs or (operator.name,)
+        if operator.kind in PER_CHANNEL and len(shapes[source]) != len(operator.output_shape):
+            view = Operator(f"{operator.name}/view", "view", (source,), shapes[source])
             found.append(view)
-            operator = operator._replace(inputs=(view.name,))
+            operator = operator._replace(inputs=(view.name, *others))
         found.append(operator)
     return found
 
