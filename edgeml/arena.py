@@ -35,9 +35,9 @@ TAIL_CHANNEL_BYTES = 8  # multiplier and shift of each output channel
 PER_CHANNEL = ("conv", "depthwise", "dense")
 FUSED = ("linear", "relu", "relu6", "relu_n1_to_1")  # activations that a TFLite operator computes by itself
 SEVERAL = {  # activations that become more than one operator: name, kind, what it reads ("": what is activated)
-    "selu": [  # relu(λ x) + exp(ln λ α - relu(-x)), see ``targets._tracing``; - λ α goes into the bias behind it
-        ("line", "affine", ("",)), ("low", "affine", ("",)), ("turned", "affine", ("low",)),
-        ("bend", "activation", ("turned",)), ("selu", "add", ("line", "bend")),
+    "selu": [  # relu(λ x) + λ α / σ(relu(-x)), see ``targets._tracing``; - 2 λ α goes into the bias behind it
+        ("line", "affine", ("",)), ("low", "affine", ("",)), ("sigmoid", "activation", ("low",)),
+        ("bend", "affine", ("sigmoid",)), ("selu", "add", ("line", "bend")),
     ],
 }  # fmt: skip
 Buffer = tuple[int, int, int]  # bytes, first and last step at which it is alive
@@ -110,11 +110,11 @@ def with_views(operators: Sequence[Operator]) -> list[Operator]:
     shapes = {operator.name: operator.output_shape for operator in operators}
     found = []
     for operator in operators:
-        source = operator.inputs[0] if operator.kind in PER_CHANNEL else operator.name
-        if len(shapes[source]) != len(operator.output_shape):
-            view = Operator(f"{operator.name}/view", "view", operator.inputs, shapes[source])
+        source, *others = operator.inputs or (operator.name,)
+        if operator.kind in PER_CHANNEL and len(shapes[source]) != len(operator.output_shape):
+            view = Operator(f"{operator.name}/view", "view", (source,), shapes[source])
             found.append(view)
-            found.append(operator._replace(inputs=(view.name,)))
+            found.append(operator._replace(inputs=(view.name, *others)))
         else:
             found.append(operator)
     return found

@@ -213,7 +213,7 @@ def _manifest(
     members = [field.finalists[i] for i in choice.members]
     parts = run.partition()["splits"]
     shape = graph.folding.model.input_shape[1:]
-    kind, divided = kind_of(shape), {key: dataset[key] for key in ("divided_by",) if dataset.get(key)}
+    kind, by = kind_of(shape), dataset.get("divided_by")
     return {
         "schema_version": 1,
         "name": recipe.name,
@@ -221,7 +221,7 @@ def _manifest(
         "task": {"kind": "classification", "labels": dataset["labels"]},
         **signature_json(
             [{"name": kind.sample, "shape": list(shape), "dtype": "float32", "layout": kind.layout,
-              "range": dataset["value_range"], "meaning": dataset["meaning"], **divided}],
+              "range": dataset["value_range"], "meaning": dataset["meaning"], **({"divided_by": by} if by else {})}],
             [{"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"}],
         ),
         "files": [],

@@ -213,8 +213,8 @@ def _deal(label: str, units: deque[list[int]], quotas: Mapping[str, int], dealt:
     """Deal the units of one class, fewest copies first: held-out splits up to their quota, the rest to train."""
     if len(units) <= len(quotas):
         raise DataError(
-            f"splits: class '{label}' has {len(units)} different samples of one label; each of train, "
-            f"{', '.join(quotas)} needs one. Add samples that are no copies."
+            f"splits: class '{label}' has {len(units)} different samples of one label (windows that overlap are one); "
+            f"each of train, {', '.join(quotas)} needs one. Add samples that are no copies."
         )
     for place, (name, quota) in enumerate(quotas.items()):
         splits_to_come, taken = len(quotas) - place, units.popleft()

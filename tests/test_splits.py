@@ -18,7 +18,7 @@ from edgeml import data
 from edgeml.data import Dataset
 from edgeml.errors import DataError, RecipeError
 from edgeml.recipe import Data, Splits
-from edgeml.splits import Partition, apportion, split, standardization
+from edgeml.splits import Partition, _together, apportion, split, standardization
 
 HELD_OUT = ("validation", "blend", "test")
 GIVEN = Splits(test="given")
@@ -220,6 +220,11 @@ def test_apportion_spreads_what_rounding_takes():
     quotas = apportion([25] * 10, {"validation": Fraction(1, 10), "blend": Fraction(1, 10)})
     assert sum(quotas["validation"]) == sum(quotas["blend"]) == 25
     assert [a + b for a, b in zip(*quotas.values(), strict=True)] == [5] * 10
+
+
+def test_groups_that_hold_copies_of_one_sample_are_one():
+    assert _together([0, 1, 0, 3, 4], (7, 8, 8, 9, 9)) == [0, 0, 0, 3, 3]
+    assert _together([0, 1, 0], ()) == [0, 1, 0]
 
 
 def test_trashnet_copies_are_found(shared_data):

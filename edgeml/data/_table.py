@@ -66,24 +66,27 @@ class Table:
             DataError: a value is not a finite number.
         """
         places = [self.header.index(column) for column in columns]
-        return np.array(
-            [[self._number(row, line, place) for place in places]
-             for row, line in zip(self.rows, self.lines, strict=True)]
-        )  # fmt: skip
+        try:
+            values = np.array([[float(row[place]) for place in places] for row in self.rows])
+        except ValueError:
+            raise self._refusal(places) from None
+        if not np.isfinite(values).all():
+            raise self._refusal(places)
+        return values
 
     def is_numeric(self, column: str) -> bool:
         """Tell whether any value of a column is a number."""
         place = self.header.index(column)
         return any(_is_number(row[place]) for row in self.rows)
 
-    def _number(self, row: Sequence[str], line: int, place: int) -> float:
-        text = row[place].strip()
-        if not (_is_number(text) and math.isfinite(float(text))):
-            raise DataError(
-                f"{self.path}:{line}: column '{self.header[place]}' is '{text[:40]}'; a finite number is needed. Repair"
-                " or remove the row."
-            )
-        return float(text)
+    def _refusal(self, places: Sequence[int]) -> DataError:
+        """Name the first value that is no finite number."""
+        cells = ((line, place, row[place]) for row, line in zip(self.rows, self.lines, strict=True) for place in places)
+        line, place, text = next(one for one in cells if not (_is_number(one[2]) and math.isfinite(float(one[2]))))
+        return DataError(
+            f"{self.path}:{line}: column '{self.header[place]}' is '{text.strip()[:40]}'; a finite number is needed."
+            " Repair or remove the row."
+        )
 
 
 def read(path: Path) -> Table:

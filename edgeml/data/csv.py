@@ -11,10 +11,10 @@ Classes are sorted, as numbers if all are. A column without any number is left o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,13 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """Samples (N, …) with class names, where each is from, groups that stay together, and what was left out."""
+    """Samples (N, …): class names, where each is from, groups that stay together; how many were left out and why."""
 
     x: NDArray[np.float64]
     labels: tuple[str, ...]
     ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    notes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    left: Counter[str] = field(default_factory=Counter)
 
 
 def load(config: Data) -> Dataset:
@@ -50,10 +50,11 @@ def load(config: Data) -> Dataset:
         raise RecipeError("data.stride: without data.window; both together are allowed. Add data.window.")
     path = Path(config.path or "").expanduser()
     is_parted = (path / TRAIN).is_dir() and (path / TEST).is_dir()
-    train = _samples(path / TRAIN if is_parted else path, config)
-    test = _samples(path / TEST, config) if is_parted else None
+    train, notes = _samples(path / TRAIN if is_parted else path, config)
+    test = _samples(path / TEST, config)[0] if is_parted else None
     names = _sorted({*train.labels, *(test.labels if test else ())})
-    beside = len(list(path.glob("*.csv"))) if is_parted else 0
+    if is_parted and (beside := len(list(path.glob("*.csv")))):
+        notes.append(f"{beside} files beside {TRAIN}/ and {TEST}/ are left out")
     return Dataset(
         x=train.x,
         y=_indices(train.labels, names),
@@ -61,38 +62,52 @@ def load(config: Data) -> Dataset:
         value_range=(float(np.float32(train.x.min())), float(np.float32(train.x.max()))),
         meaning="values as in the data file",
         test=(test.x, _indices(test.labels, names)) if test else None,
-        notes=(*train.notes, *([f"{beside} files beside {TRAIN}/ and {TEST}/ are left out"] if beside else [])),
+        notes=tuple(notes),
         ids=train.ids,
         groups=_numbered(train.groups) if config.stride and config.stride < (config.window or 0) else (),
     )
 
 
-def _samples(path: Path, config: Data) -> _Samples:
-    """Read all files of a path and cut them into samples."""
+def _samples(path: Path, config: Data) -> tuple[_Samples, list[str]]:
+    """Read all files of a path and cut them into samples; return these, and what to note."""
     by_file = path.is_dir() and not config.label
     tables = [_table.read(file) for file in _files(path)]
     columns, notes = _columns(tables, config, has_label=not by_file)
-    parts, left = [], dict.fromkeys(("labels", "blocks", "rows"), 0)
+    parts = []
     for table in tables:
         labels = [table.path.stem] * len(table.rows) if by_file else table.texts(_label(table, config))
-        values = table.numbers(columns)
-        if not config.window:
-            parts.append(_Samples(values, tuple(labels), tuple(f"{table.path.name}:{n}" for n in table.lines), (), ()))
-            continue
-        _check_length(table, config.window)
-        cut = _windows.cut(values, labels, config.window, config.stride or config.window)
-        for reason, count in (("labels", cut.two_labels), ("blocks", cut.over_blocks), ("rows", cut.rows_left)):
-            left[reason] += count
-        ids = tuple(f"{table.path.name}:{table.lines[start]}" for start in cut.starts)
-        groups = tuple(f"{table.path.name}:{b}:{name}" for b, name in zip(cut.blocks, cut.labels, strict=True))
-        parts.append(_Samples(cut.x, cut.labels, ids, groups, ()))
-    if not sum(len(part.labels) for part in parts):
+        parts.append((_windowed if config.window else _as_rows)(table, table.numbers(columns), labels, config))
+    if not any(part.labels for part in parts):
         raise DataError(
-            f"csv {path}: no window of {config.window} rows has one label; at least one is needed. Shorten it."
+            f"csv {path}: no window of {config.window} rows has one label; at least one is needed. Lower data.window."
         )
+    x = np.concatenate([part.x for part in parts])
+    names, ids, groups = (_chained(parts, key) for key in ("labels", "ids", "groups"))
+    left = sum((part.left for part in parts), start=Counter[str]())
+    return _Samples(x, names, ids, groups, left), [*notes, *_left_notes(left)]
+
+
+def _chained(parts: Sequence[_Samples], key: str) -> tuple[str, ...]:
+    return tuple(one for part in parts for one in getattr(part, key))
+
+
+def _as_rows(table: _table.Table, values: NDArray[np.float64], labels: Sequence[str], _config: Data) -> _Samples:
+    return _Samples(values, tuple(labels), tuple(f"{table.path.name}:{line}" for line in table.lines))
+
+
+def _windowed(table: _table.Table, values: NDArray[np.float64], labels: Sequence[str], config: Data) -> _Samples:
+    window = config.window or len(values)
+    if len(values) < window:
+        raise DataError(
+            f"{table.path}: {len(values)} rows; a window of {window} needs as many. Lower data.window, or remove the"
+            " file."
+        )
+    cut, name = _windows.cut(values, labels, window, config.stride or window), table.path.name
     return _Samples(
-        np.concatenate([part.x for part in parts]), labels=_chained(parts, "labels"), ids=_chained(parts, "ids"),
-        groups=_chained(parts, "groups"), notes=(*notes, *_left_notes(left)),
+        cut.x, cut.labels,
+        ids=tuple(f"{name}:{table.lines[start]}" for start in cut.starts),
+        groups=tuple(f"{name}:{block}:{label}" for block, label in zip(cut.blocks, cut.labels, strict=True)),
+        left=Counter({"labels": cut.two_labels, "blocks": cut.over_blocks, "rows": cut.rows_left}),
     )  # fmt: skip
 
 
@@ -130,15 +145,7 @@ def _columns(tables: Sequence[_table.Table], config: Data, *, has_label: bool) -
     return taken, [f"columns without numbers are left out: {', '.join(left)}"] if left else []
 
 
-def _check_length(table: _table.Table, window: int) -> None:
-    if len(table.rows) < window:
-        raise DataError(
-            f"{table.path}: {len(table.rows)} rows; a window of {window} needs as many. Lower data.window, or remove"
-            " the file."
-        )
-
-
-def _left_notes(left: Mapping[str, int]) -> Iterable[str]:
+def _left_notes(left: Mapping[str, int]) -> list[str]:
     said = {
         "labels": "windows hold more than one label and are left out",
         "blocks": f"windows reach over the end of a block of {_windows.BLOCK_WINDOWS} windows' length and are left out:"
@@ -146,10 +153,6 @@ def _left_notes(left: Mapping[str, int]) -> Iterable[str]:
         "rows": "rows at the ends of files fill no window",
     }
     return [f"{count} {said[reason]}" for reason, count in left.items() if count]
-
-
-def _chained(parts: Sequence[_Samples], key: str) -> tuple[Any, ...]:
-    return tuple(one for part in parts for one in getattr(part, key))
 
 
 def _sorted(names: set[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # λ and α of 
 def traced(model: Any, batch: int | None, *, is_selu_plain: bool = False) -> Any:
     """Return a traced ``tf.function`` from inputs to the list of outputs (a dict would be sorted), of one signature.
 
-    ``is_selu_plain``: for formats without selu, selu(x) = relu(λ x) + exp(ln λ α - relu(-x)) - λ α. What TensorFlow's
+    ``is_selu_plain``: for formats without selu, selu(x) = relu(λ x) + λ α / σ(relu(-x)) - 2 λ α. What TensorFlow's
     converter (2.21) makes of it by itself takes exp of positive numbers, too: int8 has no steps left for the others.
     """
     import keras
@@ -33,13 +32,14 @@ def traced(model: Any, batch: int | None, *, is_selu_plain: bool = False) -> Any
 
 @contextmanager
 def _selu_of(tf: Any, *, is_plain: bool) -> Iterator[None]:
-    """Let Keras write selu by exp and relu, where that is asked for."""
+    """Let Keras write selu by relu and sigmoid, where that is asked for."""
     own = tf.nn.selu
 
     def plain(x: Any) -> Any:
         low = SELU_SCALE * SELU_ALPHA
-        # relu(-x), for min(x, 0) is given the scale of its output, and so is x, which then ends at 0
-        return tf.nn.relu(SELU_SCALE * x) + tf.exp(math.log(low) - tf.nn.relu(-1.0 * x)) - low
+        # relu(-x): for min(x, 0), x is given the scale of the minimum, and ends at 0. sigmoid: TensorFlow Lite Micro
+        # has no exp of integers.
+        return tf.nn.relu(SELU_SCALE * x) + low / tf.sigmoid(tf.nn.relu(-1.0 * x)) - 2.0 * low
 
     tf.nn.selu = plain if is_plain else own
     try:
