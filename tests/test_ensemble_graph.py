@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from test_folding_oracle import precision
 
 import edgeml
-from edgeml import assembly, ensemble, exporting, plugins, recipe, scaling
-from edgeml.ensemble.choice import total
+from edgeml import assembly, ensemble, exporting, recipe, scaling
+from edgeml.ensemble.charge import total
 from edgeml.keras_operators import keras_operators
 from edgeml.onnx_operators import onnx_operators
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
-from edgeml.search.space import Space
+from edgeml.search.space import Space, of_kind
 from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 MOST_ERROR = 1e-6  # of the output range
-SPACES = plugins.names("search_spaces")
+SPACES = of_kind("images")
 SMALL = Budget(params=20_000, macs=1_000_000)
 SHAPES = ((12, 12, 1), (8, 8, 1), (10, 14, 1))
 SCALINGS = (
