@@ -1,7 +1,7 @@
 """A recipe for one's own data in one line: sensible settings from what the data set is and what is asked for.
 
 ``--quick`` is made for five minutes on two cores with 500 to 3,000 small photos: smaller images, a short search, and
-training bounded by time.
+training bounded by time, nothing trained for comparison alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def for_data(
     made = Recipe(
         schema_version=1, name=_name(path), data=data, budget=budget,
         search=_search_of_table(quick) if is_table else _search(quick), train=_train(quick),
-        ensemble=Ensemble(max_members=2 if quick else 3),
+        ensemble=Ensemble(max_members=2, controls="never") if quick else Ensemble(),
     )  # fmt: skip
     return with_defaults(made)
 
