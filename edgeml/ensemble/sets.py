@@ -4,8 +4,8 @@
     p ← (1 - v) p + v q                      v: the best of STEPS, for every candidate that still fits
 
 A set of k grows from one of k - 1 by every candidate: one that errs often, but where the others do not, joins with a
-small v. The BREADTH best sets of a size have their weights settled by expectation-maximisation (Dempster et al. 1977:
-w ← w · mean(q / p), which only ever lowers the log-loss) and grow on. A set within budget has only subsets within it,
+small v. The BREADTH best sets of a size grow on, their weights settled by expectation-maximisation (Dempster et al.
+1977: w ← w · mean(q / p), which only ever lowers the log-loss). A set within budget has only subsets within it,
 so growth misses none for its cost.
 """
 
@@ -22,7 +22,7 @@ Members = tuple[int, ...]
 BREADTH = 40
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 SETTLING = 30  # rounds of expectation-maximisation
-ROWS = 4096  # at most so many rows rank sets; weights are fitted on all of them afterwards
+VALUES, ROWS = 500_000, (300, 4096)  # so many values of all candidates rank sets; all rows fit weights afterwards
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Grown:
 
 def grow(true: Float, fits: Callable[[Members], bool], most: int) -> Grown:
     """Grow sets of up to ``most`` candidates, whose probabilities of the true class are ``true`` (M, N)."""
-    true = np.maximum(true[:, :: -(-true.shape[1] // ROWS)], EPSILON)
+    rows = int(np.clip(VALUES // max(len(true), 1), *ROWS))
+    true = np.maximum(true[:, :: -(-true.shape[1] // rows)], EPSILON)
     sets: dict[Members, Float] = {(i,): true[i] for i in range(len(true)) if fits((i,))}
     by_size, losses, seen = dict[int, list[Members]](), dict[Members, float](), len(sets)
     for size in range(1, most + 1):
@@ -47,7 +48,8 @@ def grow(true: Float, fits: Callable[[Members], bool], most: int) -> Grown:
             break
         losses |= {members: _loss(p) for members, p in sets.items()}
         by_size[size] = sorted(sets, key=lambda one: losses[one])
-        larger = _larger(true, sets, fits) if size < most else []
+        best = {members: sets[members] for members in by_size[size][:BREADTH]}
+        larger = _larger(true, best, fits) if size < most else []
         seen += len(larger)
         sets = {members: _settled(true[list(members)]) for members in larger[:BREADTH]}
     return Grown(by_size, losses, seen)
