@@ -835,3 +835,11 @@ def test_names_cannot_break_out_of_the_card(report):
 )
 def test_figures_as_text(text, expected):
     assert text == expected
+
+
+def test_trees_among_the_members_are_said_to_be_float32_only(report):
+    words = "float32 only"
+    assert words not in edgeml.report.html(report)
+    report["manifest"]["members"][0]["space"] = "random_forest"
+    assert words in edgeml.report.html(report)
+    assert words in edgeml.report.model_card(report)
