@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline
+from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline, run_folder
 from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
@@ -23,7 +23,7 @@ from edgeml.latency_budget import Standing
 from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.recipe import Recipe
-from edgeml.records import FILES, Cost, File
+from edgeml.records import FILES, Cost, File, to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search.candidates import Candidate
 from edgeml.search.feasibility import Profiles
@@ -88,9 +88,25 @@ def assemble(
         )
         field = _within_latency(run, field)
         choice, graph = _within_budget(run.recipe, field)
-    run.ledger.append("ensemble_fitted", members=[field.finalists[i].id for i in choice.members],
-                      weights=choice.weights, mean=choice.mean, reason=choice.reason)  # fmt: skip
+    record = _record(field, choice, run.recipe.ensemble.weights)
+    run_folder.write_json(run.path(run_folder.ENSEMBLE), record)
+    run.ledger.append("ensemble_fitted", **{key: record[key] for key in ("members", "weights", "mean", "reason")})
     return Assembled(field, choice, graph)
+
+
+def _record(field: Field, choice: Choice, method: str) -> dict[str, Any]:
+    """Return what was chosen, and the best of several members if they do not ship."""
+
+    def told(blend: Blend) -> dict[str, Any]:
+        members = [field.finalists[i].id for i in blend.members]
+        return {"members": members, "weights": blend.weights.tolist(), "mean": blend.mean}
+
+    return {
+        **told(choice.shipping), "reason": choice.reason, "weights_method": method,
+        "blend_log_loss": choice.loss, "single": field.finalists[choice.single].id,
+        "single_blend_log_loss": choice.single_loss, "steps": to_json(choice.steps),
+        "best_of_several": told(choice.ensemble) if choice.ensemble else None,
+    }  # fmt: skip
 
 
 def _within_budget(recipe: Recipe, field: Field) -> tuple[Choice, Graph]:

@@ -27,8 +27,8 @@ from edgeml.errors import RecipeError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.recipe import Recipe
 
-RECIPE, SPLITS, DATASET, LEDGER, LOCK, LOG = (
-    "recipe.resolved.yaml", "splits.json", "dataset.json", "ledger.jsonl", "lock", "log.txt",
+RECIPE, SPLITS, DATASET, LEDGER, LOCK, LOG, ENSEMBLE = (
+    "recipe.resolved.yaml", "splits.json", "dataset.json", "ledger.jsonl", "lock", "log.txt", "ensemble.json",
 )  # fmt: skip
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 

@@ -104,6 +104,9 @@ def test_the_report_tells_what_else_could_have_been_shipped(ran):
     assert [name[5:] for name in student["ids"]] == ["-d1"]
     assert student["blend_log_loss"] is None
     assert (ran[0] / "runs" / "digits" / "finalists" / student["ids"][0] / "model.keras").is_file()
+    chosen = json.loads((ran[0] / "runs" / "digits" / "ensemble.json").read_text())
+    assert chosen["members"] == first["ids"]
+    assert chosen["weights"] == first["weights"]
     manifest = json.loads((place / "manifest.json").read_text())
     assert first["params"] == manifest["cost"]["params"]
     tflite = next(row for row in manifest["metrics"] if row["file"] == told["proof"]["file"])
