@@ -298,6 +298,12 @@ def test_a_member_that_brings_no_more_than_noise_is_left_out():
     assert choice.loss == two.loss
 
 
+def test_a_member_that_greedy_selection_never_drew_is_none():
+    probs, labels = members(2, skill=(6.0, 0.0), samples=100)
+    choice = chosen(probs, labels, [cost_of(1)] * 2, keep="always", weights="greedy")
+    assert (choice.members, choice.weights) == ((0,), (1.0,))
+
+
 def test_the_best_of_several_is_known_though_the_single_one_ships():
     probs, labels = members(1)
     rng = np.random.default_rng(0)

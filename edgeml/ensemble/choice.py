@@ -51,8 +51,8 @@ class Blend:
         return replace(self, weights=np.full(len(self.members), 1 / len(self.members)))
 
     def heaviest_first(self) -> Blend:
-        """Return the same blend in another order."""
-        order = np.argsort(-self.weights, kind="stable")
+        """Return the same blend in another order, without members of no weight at all: the graph drops them."""
+        order = [i for i in np.argsort(-self.weights, kind="stable") if self.weights[i] > 0]
         return replace(self, members=tuple(self.members[i] for i in order), weights=self.weights[order])
 
 
