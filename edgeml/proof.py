@@ -56,9 +56,8 @@ def rivals(run: RunFolder, assembled: Assembled, controls: Controls, models: Map
     if best is None:
         return []
     ids = [field.finalists[i].id for i in best.members]
-    step = next(one for one in choice.steps if one.size == len(best.members))
     found = [
-        Rival(("the ensemble",), tuple(ids), tuple(best.weights.tolist()), best.mean, step.loss),
+        Rival(("the ensemble",), tuple(ids), tuple(best.weights.tolist()), best.mean, choice.ensemble_loss),
         Rival(("best single network",), (field.finalists[choice.single].id,), (1.0,), best.mean, choice.single_loss),
     ]
     x, labels = run.splits()["blend"][0], field.labels

@@ -73,7 +73,7 @@ class Choice:
 
     Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``plain_loss`` (the
     members unweighted), ``gain_95`` of the log-loss over the single network, ``predicted`` (N, K), ``steps`` by size.
-    ``ensemble``: the best of several members, shipped or not; None where none fits. ``compared``: sets of candidates
+    ``ensemble``: the best of several members, shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates
     within budget, single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
     """
 
@@ -90,6 +90,7 @@ class Choice:
     compared: int
     scored: int = 0
     ensemble: Blend | None = None
+    ensemble_loss: float = float("nan")
     steps: tuple[Step, ...] = ()
 
     @property
@@ -132,13 +133,14 @@ def choose(
     light = {size for size, one in best.items() if one.weights.min() < LEAST_WEIGHT}
     size, steps = _steps(by_size, light, config.keep, seed)
     several = min((s for s in best if s > 1), key=lambda s: (s != size, float(by_size[s].mean())), default=None)
-    shipping = best[size].heaviest_first()
+    shipping, together = best[size].heaviest_first(), best[several or 1].heaviest_first()
     gain = _gain(by_size[1] - by_size[size if several is None or size > 1 else several], seed)
     loss, single_loss = float(by_size[size].mean()), float(by_size[1].mean())
     return Choice(
         shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss, best[1].members[0], single_loss,
         log_loss(plain[size], labels), gain, _reason(config.keep, size, loss, single_loss, gain, several is None),
-        predicted[size], seen, scored, None if several is None else best[several].heaviest_first(), steps,
+        predicted[size], seen, scored, together if len(together.members) > 1 else None,
+        float(by_size[several or 1].mean()), steps,
     )  # fmt: skip
 
 
