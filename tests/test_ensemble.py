@@ -367,14 +367,6 @@ def test_the_best_of_many_alike_does_not_flatter_itself():
     assert choice.single_loss > ensemble.log_loss(probs[choice.single], labels)
 
 
-def test_plain_averaging_is_told_beside_it():
-    probs, labels = members(3, skill=(2.0, 0.9, 0.9))
-    choice = chosen(probs, labels, [cost_of(1)] * 3, keep="always")
-    assert choice.loss < choice.plain_loss
-    uniform = chosen(probs, labels, [cost_of(1)] * 3, keep="always", weights="uniform")
-    assert uniform.loss == uniform.plain_loss
-
-
 def test_no_more_members_than_asked():
     probs, labels = members(3, skill=(2.0, 1.9, 1.8))
     assert len(chosen(probs, labels, [cost_of(1)] * 3, max_members=2).members) == 2

@@ -46,10 +46,6 @@ class Blend:
         """Average ``probs`` (M, N, K) of all candidates."""
         return blend(probs[list(self.members)], self.weights, self.mean)
 
-    def plain(self) -> Blend:
-        """Return the same members, each as heavy as any other."""
-        return replace(self, weights=np.full(len(self.members), 1 / len(self.members)))
-
     def heaviest_first(self) -> Blend:
         """Return the same blend in another order, without members of no weight at all: the graph drops them."""
         order = [i for i in np.argsort(-self.weights, kind="stable") if self.weights[i] > 0]
@@ -71,10 +67,10 @@ class Step:
 class Choice:
     """Who ships, and why. ``members``: indices of candidates, ``single``: the best one alone.
 
-    Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``plain_loss`` (the
-    members unweighted), ``gain_95`` of the log-loss over the single network, ``predicted`` (N, K), ``steps`` by size.
-    ``ensemble``: the best of several members, shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates
-    within budget, single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
+    Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``gain_95`` of the
+    log-loss over the single network, ``predicted`` (N, K), ``steps`` by size. ``ensemble``: the best of several members,
+    shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates within budget,
+    single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
     """
 
     members: Members
@@ -83,7 +79,6 @@ class Choice:
     loss: float
     single: int
     single_loss: float
-    plain_loss: float
     gain_95: tuple[float, float]
     reason: str
     predicted: Float
@@ -128,7 +123,7 @@ def choose(
     if 1 not in best:
         raise BudgetError("ensemble: no trained network fits the budget. Raise the budget or search again.")
     decide = lambda rows, own: _best_by_size(rows, own, fits, refused, config)[0]  # noqa: E731
-    predicted, plain = _cross_fitted(decide, probs, labels, tuple(best), seed)
+    predicted = _cross_fitted(decide, probs, labels, tuple(best), seed)
     by_size = {size: losses(rows, labels) for size, rows in predicted.items()}
     light = {size for size, one in best.items() if one.weights.min() < LEAST_WEIGHT}
     size, steps = _steps(by_size, light, config.keep, seed)
@@ -138,7 +133,7 @@ def choose(
     loss, single_loss = float(by_size[size].mean()), float(by_size[1].mean())
     return Choice(
         shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss, best[1].members[0], single_loss,
-        log_loss(plain[size], labels), gain, _reason(config.keep, size, loss, single_loss, gain, several is None),
+        gain, _reason(config.keep, size, loss, single_loss, gain, several is None),
         predicted[size], seen, scored, together if len(together.members) > 1 else None,
         float(by_size[several or 1].mean()), steps,
     )  # fmt: skip
@@ -177,17 +172,16 @@ def _cross_fitted(
     labels: Labels,
     sizes: Sequence[int],
     seed: int,
-) -> tuple[dict[int, Float], dict[int, Float]]:
-    """Return by size each row (N, K) as the other folds would have it, and by the same members unweighted."""
+) -> dict[int, Float]:
+    """Return by size each row (N, K) as the other folds would have it."""
     fold = folds(labels, seed)
-    weighted, plain = ({size: np.empty(probs.shape[1:]) for size in sizes} for _ in range(2))
+    rows = {size: np.empty(probs.shape[1:]) for size in sizes}
     for number in range(FOLDS):
         held, rest = fold == number, fold != number
         decided = decide(probs[:, rest], labels[rest])
         for size in sizes:
-            weighted[size][held] = decided[size].of(probs[:, held])
-            plain[size][held] = decided[size].plain().of(probs[:, held])
-    return weighted, plain
+            rows[size][held] = decided[size].of(probs[:, held])
+    return rows
 
 
 def _best_by_size(
