@@ -68,9 +68,9 @@ class Choice:
     """Who ships, and why. ``members``: indices of candidates, ``single``: the best one alone.
 
     Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``gain_95`` of the
-    log-loss over the single network, ``predicted`` (N, K), ``steps`` by size. ``ensemble``: the best of several members,
-    shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates within budget,
-    single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
+    log-loss over the single network, ``predicted`` (N, K), ``steps`` by size. ``ensemble``: the best of several
+    members, shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates within
+    budget, single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
     """
 
     members: Members
