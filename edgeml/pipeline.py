@@ -256,17 +256,31 @@ def epochs_of_finalists(run: RunFolder) -> dict[str, dict[str, int]]:
 def _seconds_an_epoch(run: RunFolder, candidate: Candidate) -> float:
     """Return what an epoch on all of train takes, judged by the search.
 
-    There the first epoch, which holds the tracing, counts only if it is alone.
+    The first epoch of a trial holds the tracing. Where it is the only one, other trials say what a MAC takes.
     """
-    epochs = last_epochs(run.ledger).get(trial_of(candidate.id), [])
-    ends = [datetime.fromisoformat(entry["time"]) for entry in epochs]
-    seconds = candidate.seconds if len(ends) < 2 else (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+    seconds = _seconds_seen(run, trial_of(candidate.id))
+    if seconds is None:
+        rates = [s / macs for name, macs in _macs_of_trials(run).items() if (s := _seconds_seen(run, name)) is not None]
+        own = candidate.seconds
+        seconds = min(own, float(np.median(rates)) * candidate.cost.macs) if rates else own
     if not run.recipe.search.train_samples:
         return seconds
     arrays = run.splits()
     samples, held_out = len(arrays["train"][0]), len(arrays["validation"][0]) / FORWARD_SHARE
     seen = min(samples, run.recipe.search.train_samples)
     return seconds * (samples + held_out) / (seen + held_out)
+
+
+def _seconds_seen(run: RunFolder, trial: str) -> float | None:
+    """Return what an epoch of a trial took after its first; None where there was no other."""
+    ends = [datetime.fromisoformat(entry["time"]) for entry in last_epochs(run.ledger).get(trial, [])]
+    return None if len(ends) < 2 else (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+
+
+def _macs_of_trials(run: RunFolder) -> dict[str, int]:
+    return {
+        entry["trial"]: max(1, entry["cost"]["macs"]) for entry in run.ledger.of("trial_started") if "cost" in entry
+    }
 
 
 def load_finalist(run: RunFolder, candidate: Candidate) -> Any:
