@@ -118,6 +118,21 @@ def test_an_epoch_of_a_lost_attempt_says_nothing_of_time(tmp_path, attempts):
     assert found == 20
 
 
+def test_a_trial_of_one_epoch_is_judged_by_what_a_mac_takes_in_others(tmp_path):
+    """It took 30 seconds, of them most to trace the network; others of half its MACs need 2 and 4 seconds an epoch."""
+    run = run_folder.begin(tmp_path / "run", recipe_file.parse(RECIPE % 999, "recipe.yaml"), keep_finished=True)
+    run.save_data({name: (np.zeros((9, 2)), np.zeros(9)) for name in ("train", "validation")}, {}, {})
+    for name, macs, seconds in (("t0", 200, (0,)), ("t1", 100, (0, 2)), ("t2", 100, (0, 4, 8))):
+        run.ledger.append("trial_started", name, cost={"params": 1, "macs": macs})
+        for second in seconds:
+            run.ledger.append("epoch", name, epoch=0, metrics={})
+            run.ledger.entries[-1]["time"] = f"2026-01-01T00:00:{second:02d}Z"
+    alone = replace(CANDIDATES[0], seconds=30.0, cost=Cost(1, 200))
+    found = [affordable_epochs(run, one, finalists=1) for one in (alone, replace(alone, seconds=1.0))]
+    run.close()
+    assert found == [10, 60]  # a minute: six seconds an epoch; never more than what was seen
+
+
 SEEDED = """
 schema_version: 1
 name: seeded
