@@ -21,7 +21,7 @@ from edgeml import costs, pipeline
 from edgeml.assembly import Assembled, Field, graph_of
 from edgeml.ensemble import Blend
 from edgeml.ensemble.charge import total
-from edgeml.records import Cost
+from edgeml.records import Cost, Event
 from edgeml.run_folder import RunFolder
 from edgeml.search.candidates import Candidate
 from edgeml.search.engine import Engine
@@ -67,6 +67,9 @@ def trained(
             students.append(student)
             lessons[student.id] = {"teacher": TEACHER, "temperature": temperature, "hard_labels": hard}
     every = {c.id: c for c in (params, macs, *copies, *students) if c is not None}
+    if every:
+        text = f"{len(every)} networks to compare the ensemble with, none of which ships: {', '.join(every)}"
+        on_event(Event("controls", text))
     sharing = run.recipe.train.finalists * run.recipe.train.seeds  # as much time each as the finalists had
     ended = pipeline.train_to_the_end(run, engine, list(every.values()), on_event, sharing=sharing, lessons=lessons)
     done = {c.id for c in ended}
