@@ -50,10 +50,10 @@ def trained(
     """Train what the best ensemble is compared with."""
     field, choice = assembled.field, assembled.choice
     best, config = choice.ensemble, run.recipe.ensemble
-    if best is None:
+    asked = config.controls == "always" or (config.controls == "when_kept" and len(choice.members) > 1)
+    if best is None or not (asked or config.distill):
         return Controls()
     graph = graph_of(field, best, run.recipe.export.files)
-    asked = config.controls == "always" or (config.controls == "when_kept" and len(choice.members) > 1)
     networks = _networks(run, field, candidates)
     objective = run.recipe.search.objective
     params, macs = ((_of_equal(networks, graph.cost, key, objective) if asked else None) for key in ("params", "macs"))
