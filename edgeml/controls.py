@@ -32,8 +32,9 @@ TEACHER = "ensemble/teacher.keras"
 
 @dataclass(frozen=True)
 class Controls:
-    """Networks trained to the end; None and () where there is none, or none was asked for."""
+    """Networks trained to the end; None and () where there is none, or none was asked for. ``cost``: the ensemble's."""
 
+    cost: Cost | None = None
     equal_params: Candidate | None = None
     equal_macs: Candidate | None = None
     copies: tuple[Candidate, ...] = ()
@@ -78,7 +79,11 @@ def trained(
         return [c for c in some if c is not None and c.id in done]
 
     return Controls(
-        next(iter(kept([params])), None), next(iter(kept([macs])), None), tuple(kept(copies)), tuple(kept(students))
+        graph.cost,
+        next(iter(kept([params])), None),
+        next(iter(kept([macs])), None),
+        tuple(kept(copies)),
+        tuple(kept(students)),
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeml import ensemble, exporting, intervals, pipeline, timing
 from edgeml.assembly import Assembled, Field, fold, probabilities_of
-from edgeml.controls import Controls
+from edgeml.controls import EQUAL, Controls
 from edgeml.ensemble import Choice
 from edgeml.recipe import Recipe
 from edgeml.records import Cost
@@ -36,7 +36,11 @@ OTHER_WEIGHTS = ("uniform", "greedy")
 
 @dataclass(frozen=True, eq=False)
 class Rival:
-    """A weighted mean of networks. ``blend_log_loss``: held out; None where the networks saw what blend said."""
+    """A weighted mean of networks.
+
+    ``blend_log_loss``: of the ensemble with members and weights, of others with weights chosen without the rows that
+    they are judged by; None where the network learned from what blend had chosen.
+    """
 
     names: tuple[str, ...]
     ids: tuple[str, ...]
@@ -58,17 +62,19 @@ def rivals(run: RunFolder, assembled: Assembled, controls: Controls, models: Map
     ids = [field.finalists[i].id for i in best.members]
     found = [
         Rival(("the ensemble",), tuple(ids), tuple(best.weights.tolist()), best.mean, choice.ensemble_loss),
-        Rival(("best single network",), (field.finalists[choice.single].id,), (1.0,), best.mean, choice.single_loss),
+        _alone("best single network", field.finalists[choice.single].id, choice.single_loss),
     ]
     x, labels = run.splits()["blend"][0], field.labels
-    for name, one in (("best of equal params", controls.equal_params), ("best of equal MACs", controls.equal_macs)):
+    for key, one in (("params", controls.equal_params), ("MACs", controls.equal_macs)):
         if one is not None:
             loss = ensemble.log_loss(probabilities_of(models[one.id], x), labels)
-            found.append(Rival((name,), (one.id,), (1.0,), best.mean, loss))
+            share = getattr(one.cost, key.lower()) / getattr(controls.cost, key.lower())
+            name = f"best of equal {key}" if share >= EQUAL else f"nearest in {key} ({share:.0%} of the ensemble's)"
+            found.append(_alone(name, one.id, loss))
     if controls.copies:
         said = np.stack([probabilities_of(models[c.id], x) for c in controls.copies])
         name = f"one network from {len(said)} seeds"
-        found.append(_weighted(name, [c.id for c in controls.copies], said, labels, run.recipe, best.mean))
+        found.append(_weighted(name, [c.id for c in controls.copies], said, labels, run.recipe, best.mean, "uniform"))
     said = field.blend[list(best.members)]
     for method in OTHER_WEIGHTS:
         found.append(_weighted(f"{method} weights", ids, said, labels, run.recipe, best.mean, method))
@@ -78,19 +84,26 @@ def rivals(run: RunFolder, assembled: Assembled, controls: Controls, models: Map
 
 
 def _weighted(
-    name: str, ids: Sequence[str], said: Float, labels: NDArray[np.int64], recipe: Recipe, mean: str, method: str = ""
+    name: str, ids: Sequence[str], said: Float, labels: NDArray[np.int64], recipe: Recipe, mean: str, method: str
 ) -> Rival:
-    method, seed = method or recipe.ensemble.weights, recipe.search.seed
+    seed = recipe.search.seed
     weights = ensemble.fit_weights(said, labels, method, mean=mean, seed=seed)
     loss = ensemble.log_loss(ensemble.held_out(said, labels, method, mean=mean, seed=seed), labels)
-    return Rival((name,), tuple(ids), tuple(weights.tolist()), mean, loss)
+    kept = [i for i, weight in enumerate(weights) if weight > 0]
+    if len(kept) == 1:  # its own graph, whatever the mean
+        return _alone(name, ids[kept[0]], ensemble.log_loss(said[kept[0]], labels))
+    return Rival((name,), tuple(ids[i] for i in kept), tuple(weights[kept].tolist()), mean, loss)
+
+
+def _alone(name: str, network: str, blend_log_loss: float | None) -> Rival:
+    return Rival((name,), (network,), (1.0,), "arithmetic", blend_log_loss)
 
 
 def _distilled(students: Sequence[Candidate], models: Mapping[str, Any], x: Any, labels: NDArray[np.int64]) -> Rival:
     """Return the best student; what it learned from has seen the blend split, so its loss there is no figure."""
     losses = {c.id: ensemble.log_loss(probabilities_of(models[c.id], x), labels) for c in students}
     best = min(losses, key=lambda name: losses[name])
-    return Rival(("distilled from the ensemble",), (best,), (1.0,), "arithmetic", None)
+    return _alone("distilled from the ensemble", best, None)
 
 
 def _key(rival: Rival) -> tuple[Any, ...]:

@@ -39,4 +39,7 @@ def fit(run: RunFolder, arrays: Mapping[str, Arrays], on_event: Callable[[Event]
             )  # fmt: skip
             accuracy = one.metrics["val_accuracy"]
             on_event(Event("trees", f"{one.id}, {one.cost.params:,} params, val {accuracy:.3f}"))
+    for kind in config.ensemble.trees:
+        if kind not in {one.space for one in found.values()}:
+            on_event(Event("trees", f"{kind}: no size fits the budget; none joins"))
     return list(found.values())

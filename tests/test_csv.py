@@ -205,3 +205,17 @@ def test_columns_on_a_common_scale_lose_nothing(tmp_path):
     assert np.abs(scaled.x).max() <= 1
     assert scaled.value_range == (-1, 1)
     assert _columns.divisors(np.array([[4.0, -0.5, 5.0]])) == (4, 0.5, 8)
+
+
+def test_a_first_row_of_numbers_and_a_class_is_no_header(tmp_path):
+    path = tmp_path / "iris.csv"
+    path.write_text("5.1,3.5,setosa\n" + "4.9,3.0,setosa\n6.0,2.2,versicolor\n" * 9, "utf-8")
+    with pytest.raises(DataError, match=r"iris\.csv:1: the first row holds numbers"):
+        data.load(Data(source="csv", path=str(path)))
+
+
+def test_the_class_is_no_column_to_learn_from(tmp_path):
+    path = tmp_path / "leak.csv"
+    path.write_text("a,class\n" + "1,0\n2,1\n" * 9, "utf-8")
+    with pytest.raises(RecipeError, match=r"data\.columns: names 'class', the column of the class"):
+        data.load(Data(source="csv", path=str(path), columns=("a", "class")))

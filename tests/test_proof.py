@@ -104,11 +104,14 @@ def test_rivals_are_counted_timed_and_told_as_they_are(made, tmp_path):
     )
     models = {c.id: m for c, m in zip(field.finalists, field.models, strict=True)}
     models |= {"t0005": more[0], "t0005-s2": more[1], "t0001-d1": more[2]}
-    compared = Controls(other, other, (other, copy), (student,))
+    compared = Controls(other.cost, other, other, (other, copy), (student,))
     rivals = proof.rivals(run, assembled, compared, models)
     names = [one.names for one in rivals]
     assert names[0][0] == "the ensemble"
     assert ("best of equal params", "best of equal MACs") in names
+    far = proof.rivals(run, assembled, replace(compared, cost=Cost(2 * other.cost.params, 4 * other.cost.macs)), models)
+    told = ("nearest in params (50% of the ensemble's)", "nearest in MACs (25% of the ensemble's)")
+    assert told in [one.names for one in far]
     assert rivals[0].ships
     assert sum(one.ships for one in rivals) == 1
     measured = proof.measured(rivals, models, run.recipe, tmp_path, {"image": x})

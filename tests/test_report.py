@@ -776,7 +776,7 @@ def test_windows_are_drawn_as_lines_and_said_to_be_divided(report):
     assert not shown.all("img")
     card = edgeml.report.model_card(report)
     assert "# x = raw / np.array([4.0, 512.0])" in card
-    assert "Columns are divided by 4.0, 512.0." in card
+    assert "divides the columns by 4.0, 512.0 first**" in card
     assert "time-series-classification" in card
     assert "image-classification" not in card
 

@@ -136,6 +136,11 @@ def _columns(tables: Sequence[_table.Table], config: Data, *, has_label: bool) -
             " are needed. Give all files the same columns."
         )
     if config.columns:
+        if has_label and _label(first, config) in config.columns:
+            raise RecipeError(
+                f"data.columns: names '{_label(first, config)}', the column of the class; others are allowed. Leave it"
+                " out, or name another one in data.label."
+            )
         return [first.header[first.place("columns", column)] for column in config.columns], []
     free = [column for column in first.header if not has_label or column != _label(first, config)]
     taken = [column for column in free if any(table.is_numeric(column) for table in tables)]

@@ -5,15 +5,15 @@ that was fitted costs 1/N of log-loss, Akaike 1974). Of sets alike to three deci
 together least.
 
 What that is worth is cross-fitted, choice and all: for each fifth of the blend split members, mean and weights are
-chosen anew by the other four, and judged by the fifth; the best single network likewise. Size by size: one member more
-has to lower that log-loss by more than its noise (bootstrap), or it is left out; the second one, too, or the best
-single network ships.
+chosen anew by the other four, and judged by the fifth. Size by size: one member more has to lower that log-loss by more
+than its noise (bootstrap), or it is left out. The second one has to beat the best single network as it is, which all of
+the split chose: what it gains by that is on its side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,10 +46,12 @@ class Blend:
         """Average ``probs`` (M, N, K) of all candidates."""
         return blend(probs[list(self.members)], self.weights, self.mean)
 
-    def heaviest_first(self) -> Blend:
-        """Return the same blend in another order, without members of no weight at all: the graph drops them."""
-        order = [i for i in np.argsort(-self.weights, kind="stable") if self.weights[i] > 0]
-        return replace(self, members=tuple(self.members[i] for i in order), weights=self.weights[order])
+    def tidied(self) -> Blend:
+        """Return the blend heaviest member first, without those that say next to nothing; of one, no mean is taken."""
+        order = [i for i in np.argsort(-self.weights, kind="stable") if self.weights[i] >= LEAST_WEIGHT]
+        weights = self.weights[order]
+        mean = self.mean if len(order) > 1 else "arithmetic"
+        return Blend(tuple(self.members[i] for i in order), mean, weights / weights.sum())
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Step:
 class Choice:
     """Who ships, and why. ``members``: indices of candidates, ``single``: the best one alone.
 
-    Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``single_loss``, ``gain_95`` of the
-    log-loss over the single network, ``predicted`` (N, K), ``steps`` by size. ``ensemble``: the best of several
+    Cross-fitted on the blend split, the choice included: ``loss`` of what ships, ``predicted`` (N, K), ``steps`` by
+    size, ``gain_95`` over the single network, whose own log-loss is ``single_loss``. ``ensemble``: the best of several
     members, shipped or not, with its ``ensemble_loss``; None where none fits. ``compared``: sets of candidates within
     budget, single ones too, that the blend split decided between; ``scored``: those whose weights were fitted.
     """
@@ -125,31 +127,40 @@ def choose(
     decide = lambda rows, own: _best_by_size(rows, own, fits, refused, config)[0]  # noqa: E731
     predicted = _cross_fitted(decide, probs, labels, tuple(best), seed)
     by_size = {size: losses(rows, labels) for size, rows in predicted.items()}
+    loss_of = {size: float(each.mean()) for size, each in by_size.items()}
+    by_size[1] = losses(best[1].of(probs), labels)
     light = {size for size, one in best.items() if one.weights.min() < LEAST_WEIGHT}
     size, steps = _steps(by_size, light, config.keep, seed)
-    several = min((s for s in best if s > 1), key=lambda s: (s != size, float(by_size[s].mean())), default=None)
-    shipping, together = best[size].heaviest_first(), best[several or 1].heaviest_first()
-    gain = _gain(by_size[1] - by_size[size if several is None or size > 1 else several], seed)
-    loss, single_loss = float(by_size[size].mean()), float(by_size[1].mean())
+    several = min((s for s in best if s > 1), key=lambda s: (s != size, loss_of[s]), default=None)
+    shipping, together = best[size].tidied(), best[several or 1].tidied()
+    gain = _gain(by_size[1] - by_size[several or 1], seed)
+    single_loss = float(by_size[1].mean())
+    reason = _reason(config.keep, size, loss_of[size], single_loss, gain, several is None, len(probs))
+    if size > 1 and len(shipping.members) == 1:
+        reason = f"no second network is worth {LEAST_WEIGHT:.0%} of the weight"
     return Choice(
-        shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss, best[1].members[0], single_loss,
-        gain, _reason(config.keep, size, loss, single_loss, gain, several is None),
-        predicted[size], seen, scored, together if len(together.members) > 1 else None,
-        float(by_size[several or 1].mean()), steps,
+        shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss_of[size], best[1].members[0],
+        single_loss, gain, reason, predicted[size], seen, scored,
+        together if len(together.members) > 1 else None, loss_of[several or 1], steps,
     )  # fmt: skip
 
 
-def _reason(keep: str, size: int, loss: float, single_loss: float, gain: tuple[float, float], alone: bool) -> str:
+def _reason(
+    keep: str, size: int, loss: float, single_loss: float, gain: tuple[float, float], alone: bool, count: int
+) -> str:
+    if alone and count < 2:
+        return "there is one candidate, and no ensemble of it"
     if alone:
         return "no set of two or more networks fits the budget"
+    low, high = gain
+    beyond = f"gain {low:.2g} to {high:.2g}"
     if size == 1:
-        low, high = gain
-        return f"the best ensemble does not beat the best single network beyond noise (gain {low:.4f} to {high:.4f})"
-    figures = f"cross-fitted blend log-loss {loss:.4f} against {single_loss:.4f}"
-    if keep != "always":
+        return f"the best ensemble does not beat the best single network beyond noise ({beyond})"
+    figures = f"cross-fitted blend log-loss {loss:.4f} against {single_loss:.4f}, {beyond}"
+    if low > LEAST_GAIN:
         return f"it beats the best single network ({figures})"
-    though = ", though the best single network is better" if loss > single_loss else ""
-    return f"the recipe keeps the ensemble always{though} ({figures})"
+    verdict = "the best single network is better" if loss > single_loss else "that is no more than noise"
+    return f"the recipe keeps the ensemble always, though {verdict} ({figures})"
 
 
 def _steps(by_size: Mapping[int, Float], light: Collection[int], keep: str, seed: int) -> tuple[int, tuple[Step, ...]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgeml.ensemble.means import EPSILON, MEANS, Float, blend, log_loss
 
 FOLDS = 5
+SUM_TOLERANCE = 1e-3  # of a row of probabilities: half precision rounds by as much
 RESTARTS = 4  # a simplex may collapse before the least is reached: from there a fresh one goes on
 LEAST_PROGRESS = 1e-7  # of log-loss, for which another restart is worth it
 EDGE = 0.5  # of the first simplex; SciPy's own around 0 is 0.00025 wide, and ends there where the loss is flat
@@ -59,15 +60,21 @@ def _loss_of(probs: Float, labels: Labels, mean: str) -> Loss:
 
 
 def _check(probs: Float, labels: Labels, method: str, mean: str) -> None:
-    if probs.ndim != 3 or len(probs) == 0 or probs.shape[1:2] != np.shape(labels):
+    if probs.ndim != 3 or probs.size == 0 or probs.shape[1:2] != np.shape(labels):
         raise ValueError(
             f"probs: got shape {probs.shape} for labels of shape {np.shape(labels)};"
             " (members, samples, classes) and (samples,) class indices are due"
         )
     if not np.all(np.isfinite(probs)):
         raise ValueError("probs: got NaN or infinite values; drop the member that diverged")
-    if probs.min() < 0:
-        raise ValueError(f"probs: got {probs.min():g}; probabilities are due, from 0 to 1")
+    sums = probs.sum(axis=2)
+    if probs.min() < 0 or abs(sums - 1).max() > SUM_TOLERANCE:
+        found = f"{probs.min():g}" if probs.min() < 0 else f"rows that sum to {sums.min():g} to {sums.max():g}"
+        raise ValueError(f"probs: got {found}; probabilities are due, from 0 to 1, each row with the sum 1")
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= probs.shape[2]:
+        found = f"{given.dtype}" if given.dtype.kind not in "iu" else f"{given.min()} to {given.max()}"
+        raise ValueError(f"labels: got {found}; class indices are due, 0 to {probs.shape[2] - 1}")
     for what, word, known in (("method", method, METHODS), ("mean", mean, MEANS)):
         if word not in known:
             raise ValueError(f"{what}: got '{word}'; {', '.join(known)} are allowed")

@@ -28,7 +28,8 @@ LAYER, HALVES, END = "trees", "two_logits", "probabilities"
 def compiled(estimator: Any, input_shape: Shape, name: str = "image") -> Any:
     """Return a fitted scikit-learn classifier as a Keras model with one input ``name`` (N, *input_shape).
 
-    Takes random forests, extremely randomized trees and histogram gradient boosting.
+    Takes random forests, extremely randomized trees and histogram gradient boosting. Fit boosting on float32 values (or
+    use ``fit``): where it was fitted on float64, a threshold may lie between what two float64 round to.
 
     Raises:
         UsageError: another kind of model, or one of another number of features.
