@@ -219,3 +219,11 @@ def test_the_class_is_no_column_to_learn_from(tmp_path):
     path.write_text("a,class\n" + "1,0\n2,1\n" * 9, "utf-8")
     with pytest.raises(RecipeError, match=r"data\.columns: names 'class', the column of the class"):
         data.load(Data(source="csv", path=str(path), columns=("a", "class")))
+
+
+def test_a_class_in_another_column_than_the_last_is_asked_for(tmp_path):
+    path = tmp_path / "first.csv"
+    path.write_text("class,a,b\n" + "".join(f"x,1,{n / 7}\ny,2,{n / 3 + 0.1}\n" for n in range(9)), "utf-8")
+    with pytest.raises(DataError, match=r"classes \(.*in 18 samples; few are needed\. Name the column of the class"):
+        data.load(Data(source="csv", path=str(path)))
+    assert data.load(Data(source="csv", path=str(path), label="class")).meaning == "columns a, b as in the data file"

@@ -382,6 +382,18 @@ def test_members_that_do_not_fit_together_are_refused(other, words):
         edgeml.compile_ensemble([network(0), other()], [0.5, 0.5])
 
 
+@pytest.mark.parametrize(("models", "words"), [("one", "got a str;"), (["model.keras"], "got a str among")])
+def test_what_are_no_models_is_refused(models, words):
+    with pytest.raises(ValueError, match=words):
+        edgeml.compile_ensemble(models, [1.0])
+
+
+def test_a_softmax_operation_is_one_like_the_layer():
+    x = keras.Input((8, 8, 1))
+    model = keras.Model(x, keras.ops.softmax(L.Dense(5)(L.Flatten()(x))), name="op")
+    assert edgeml.compile_ensemble([network(0), model], [0.5, 0.5], "geometric").output_shape == (None, 5)
+
+
 def test_a_member_that_computes_nan_is_refused():
     broken = network(1)
     broken.get_layer("logits").bias.assign(np.full(5, np.nan))

@@ -30,13 +30,17 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """Samples (N, …): class names, where each is from, groups that stay together; how many were left out and why."""
+    """Samples (N, …): class names, where each is from, groups that stay together; how many were left out and why.
+
+    ``columns``: what the last axis holds.
+    """
 
     x: NDArray[np.float64]
     labels: tuple[str, ...]
     ids: tuple[str, ...]
     groups: tuple[str, ...] = ()
     left: Counter[str] = field(default_factory=Counter)
+    columns: tuple[str, ...] = ()
 
 
 def load(config: Data) -> Dataset:
@@ -53,6 +57,7 @@ def load(config: Data) -> Dataset:
     train, notes = _samples(path / TRAIN if is_parted else path, config)
     test = _samples(path / TEST, config)[0] if is_parted else None
     names = _sorted({*train.labels, *(test.labels if test else ())})
+    _check_classes(path, names, len(train.labels))
     if is_parted and (beside := len(list(path.glob("*.csv")))):
         notes.append(f"{beside} files beside {TRAIN}/ and {TEST}/ are left out")
     return Dataset(
@@ -60,12 +65,20 @@ def load(config: Data) -> Dataset:
         y=_indices(train.labels, names),
         labels=names,
         value_range=(float(np.float32(train.x.min())), float(np.float32(train.x.max()))),
-        meaning="values as in the data file",
+        meaning=f"columns {', '.join(train.columns)} as in the data file",
         test=(test.x, _indices(test.labels, names)) if test else None,
         notes=tuple(notes),
         ids=train.ids,
         groups=_numbered(train.groups) if config.stride and config.stride < (config.window or 0) else (),
     )
+
+
+def _check_classes(path: Path, names: Sequence[str], samples: int) -> None:
+    if len(names) > max(2, samples / 2):
+        raise DataError(
+            f"csv {path}: {len(names)} classes ({', '.join(names[:3])}, …) in {samples} samples; few are needed. Name"
+            " the column of the class in data.label; if left out, it is the last one."
+        )
 
 
 def _samples(path: Path, config: Data) -> tuple[_Samples, list[str]]:
@@ -84,7 +97,7 @@ def _samples(path: Path, config: Data) -> tuple[_Samples, list[str]]:
     x = np.concatenate([part.x for part in parts])
     names, ids, groups = (_chained(parts, key) for key in ("labels", "ids", "groups"))
     left = sum((part.left for part in parts), start=Counter[str]())
-    return _Samples(x, names, ids, groups, left), [*notes, *_left_notes(left)]
+    return _Samples(x, names, ids, groups, left, tuple(columns)), [*notes, *_left_notes(left)]
 
 
 def _chained(parts: Sequence[_Samples], key: str) -> tuple[str, ...]:

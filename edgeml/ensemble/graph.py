@@ -103,7 +103,8 @@ def logits(model: Any) -> Any:
     is_softmax = getattr(layer, "activation", None) is keras.activations.softmax
     if isinstance(layer, keras.layers.Dense) and is_softmax:
         return keras.Model(model.inputs, _linear(layer)(source), name=model.name)
-    if not (isinstance(layer, keras.layers.Softmax) or (isinstance(layer, keras.layers.Activation) and is_softmax)):
+    is_own = type(layer).__name__ == "Softmax"  # the layer, or keras.ops.softmax
+    if not (is_own or (isinstance(layer, keras.layers.Activation) and is_softmax)):
         raise ValueError(f"{model.name}: ends in {type(layer).__name__} '{layer.name}'; a softmax layer is due")
     return keras.Model(model.inputs, source, name=model.name)
 

@@ -43,6 +43,7 @@ def members_of(models: Sequence[Any], weights: Sequence[float]) -> list[Member]:
         ValueError: no members; weights that are negative or do not sum to one; members that do not fit together, or
             whose output is no distribution.
     """
+    _check_kinds(models)
     _check_weights(len(models), [float(weight) for weight in weights])
     for number, model in enumerate(models):
         _check_ends(f"member {number} ('{getattr(model, 'name', model)}')", model)
@@ -54,6 +55,16 @@ def members_of(models: Sequence[Any], weights: Sequence[float]) -> list[Member]:
         shares[id(model)] = shares.get(id(model), 0.0) + float(weight)
     by_id = {id(model): model for model in models}
     return _apart([Member(by_id[key], share) for key, share in shares.items() if share > 0])
+
+
+def _check_kinds(models: Sequence[Any]) -> None:
+    import keras
+
+    if not isinstance(models, list | tuple):
+        raise ValueError(f"models: got a {type(models).__name__}; a list of Keras models is due")
+    other = next((model for model in models if not isinstance(model, keras.Model)), None)
+    if other is not None:
+        raise ValueError(f"models: got a {type(other).__name__} among them; Keras models are due")
 
 
 def largest_input(members: Sequence[Member]) -> Any:
