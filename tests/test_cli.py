@@ -27,7 +27,7 @@ data: {source: digits, splits: {validation: 0.1, blend: 0.1, test: 0.2}}
 search: {space: ds_cnn, max_trials: 3, epochs: 1, batch_size: 64}
 budget: {params: 4_000}
 train: {epochs: 2, finalists: 2}
-ensemble: {max_members: 2, keep: always}
+ensemble: {max_members: 2, keep: always, controls: never}
 export: {calibration_samples: 64}
 verify: {int8_max_accuracy_drop: 1.0}
 """
