@@ -320,11 +320,19 @@ def test_the_best_of_several_is_known_though_the_single_one_ships():
     assert "there is one candidate" in chosen(probs[:1], labels, [cost_of(100)]).reason
 
 
-def test_a_member_of_next_to_no_weight_is_not_told_as_one():
+def test_a_member_of_no_weight_is_not_told_as_one():
     probs, labels = members(2, samples=2000, skill=(6.0, 0.0))
     choice = chosen(probs, labels, [cost_of(100)] * 2, keep="always", mean="exponential")
     assert (choice.members, choice.weights, choice.mean, choice.ensemble) == ((0,), (1.0,), "arithmetic", None)
-    assert choice.reason == "no second network is worth 1% of the weight"
+    assert choice.reason == "no second network is worth any weight"
+
+
+def test_always_keeps_a_second_member_of_little_weight():
+    probs, labels = members(3, samples=2000, skill=(5.0, 0.5, 0.5))
+    choice = chosen(probs, labels, [cost_of(100)] * 3, keep="always", mean="arithmetic", weights="nelder-mead")
+    kept = ensemble.Blend((4, 5, 6), "arithmetic", np.array([0.006, 0.99, 0.004])).tidied()
+    assert (kept.members, kept.weights.tolist()) == ((5, 4), pytest.approx([0.99 / 0.996, 0.006 / 0.996]))
+    assert len(choice.members) <= 2
 
 
 def test_latency_adds_up():

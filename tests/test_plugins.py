@@ -48,6 +48,6 @@ def test_a_near_miss_is_suggested_and_nothing_else():
 def test_every_public_name_resolves():
     for name in edgeml.__all__:
         value = getattr(edgeml, name)
-        assert callable(value) or name in ("callbacks", "layers", "tuners")
+        assert callable(value) or name in ("callbacks", "layers", "trees", "tuners")
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = edgeml.nothing

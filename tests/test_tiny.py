@@ -12,11 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EDGEML = Path(sys.executable).with_name("edgeml")
-# Few trials and epochs: networks that have barely learned. Their int8 files may lose more than a point of accuracy.
+# Few trials and epochs: networks that have barely learned. Their int8 files may lose more than a point of accuracy, and
+# fitted weights might leave nothing to the second one.
 SMALL = {
     "search.max_trials": 2, "search.epochs": 1, "train.epochs": 1, "train.finalists": 2, "ensemble.max_members": 2,
     "verify.int8_max_accuracy_drop": 0.3, "export.calibration_samples": 64, "budget.weight_bytes": 20_000,
     "budget.file_bytes": 90_000, "budget.arena_bytes": 30_000, "ensemble.distill": "true",
+    "ensemble.weights": "uniform",
 }  # fmt: skip
 FILES = {
     "model.keras", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx", "labels.txt", "golden.npz",

@@ -30,6 +30,7 @@ from edgeml.records import Budget, Cost, Limit
 SCORED_SETS = 12  # of each size are weighted
 MEANS_TRIED_ON = 3  # of them with every mean
 LEAST_WEIGHT = 0.01  # a member that says less than this costs its whole network for nothing
+TINY = 1e-12  # what is less is none: float32 would not see it
 BOOTSTRAP = 2000
 LEAST_GAIN = 1e-6  # of log-loss: what rounding alone can give to copies of one network
 
@@ -47,8 +48,12 @@ class Blend:
         return blend(probs[list(self.members)], self.weights, self.mean)
 
     def tidied(self) -> Blend:
-        """Return the blend heaviest member first, without those that say next to nothing; of one, no mean is taken."""
-        order = [i for i in np.argsort(-self.weights, kind="stable") if self.weights[i] >= LEAST_WEIGHT]
+        """Return the blend heaviest member first, beyond the second without those that say next to nothing.
+
+        Of one member that says all no mean is taken.
+        """
+        ranked = np.argsort(-self.weights, kind="stable").tolist()
+        order = [i for place, i in enumerate(ranked) if self.weights[i] >= (TINY if place < 2 else LEAST_WEIGHT)]
         weights = self.weights[order]
         mean = self.mean if len(order) > 1 else "arithmetic"
         return Blend(tuple(self.members[i] for i in order), mean, weights / weights.sum())
@@ -137,7 +142,7 @@ def choose(
     single_loss = float(by_size[1].mean())
     reason = _reason(config.keep, size, loss_of[size], single_loss, gain, several is None, len(probs))
     if size > 1 and len(shipping.members) == 1:
-        reason = f"no second network is worth {LEAST_WEIGHT:.0%} of the weight"
+        reason = "no second network is worth any weight"
     return Choice(
         shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss_of[size], best[1].members[0],
         single_loss, gain, reason, predicted[size], seen, scored,
