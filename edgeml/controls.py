@@ -67,13 +67,14 @@ def trained(
             student = replace(networks[0], id=f"{pipeline.trial_of(networks[0].id)}-d{number}")
             students.append(student)
             lessons[student.id] = {"teacher": TEACHER, "temperature": temperature, "hard_labels": hard}
-    every = {c.id: c for c in (params, macs, *copies, *students) if c is not None}
-    if every:
-        text = f"{len(every)} networks to compare the ensemble with, none of which ships: {', '.join(every)}"
+    finalists = {c.id for c in field.finalists}
+    more = {c.id: c for c in (params, macs, *copies, *students) if c is not None and c.id not in finalists}
+    if more:
+        text = f"{len(more)} networks more to compare the ensemble with, none of which ships: {', '.join(more)}"
         on_event(Event("controls", text))
     sharing = run.recipe.train.finalists * run.recipe.train.seeds  # as much time each as the finalists had
-    ended = pipeline.train_to_the_end(run, engine, list(every.values()), on_event, sharing=sharing, lessons=lessons)
-    done = {c.id for c in ended}
+    ended = pipeline.train_to_the_end(run, engine, list(more.values()), on_event, sharing=sharing, lessons=lessons)
+    done = finalists | {c.id for c in ended}
 
     def kept(some: Iterable[Candidate | None]) -> list[Candidate]:
         return [c for c in some if c is not None and c.id in done]

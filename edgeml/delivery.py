@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import bundle, exporting, latency_budget, manifests, proof, recipe_file, timing
-from edgeml.assembly import Assembled, Graph, named
+from edgeml.assembly import Assembled, Graph, named, probabilities_of
 from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
@@ -60,10 +60,12 @@ def deliver(
             rivals = _rivals(run, assembled, controls, models, samples, on_event)
         with timed(seconds, "evaluate"):
             on_event(Event("evaluate", "test split, once"))
+            said = {name: probabilities_of(model, arrays["test"][0]) for name, model in models.items()}
             report = manifests.report(
-                run, candidates, replace(assembled, graph=graph), artifacts, arrays, parity, latency, standings, command
-            )
-            report["ensemble"]["proof"] = proof.table(rivals, models, recipe, arrays["test"])
+                run, candidates, replace(assembled, graph=graph), artifacts, arrays, said, parity, latency, standings,
+                command,
+            )  # fmt: skip
+            report["ensemble"]["proof"] = proof.table(rivals, said, np.asarray(arrays["test"][1]), recipe)
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")

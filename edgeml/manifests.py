@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
-from edgeml.assembly import Assembled, Field, Graph, probabilities_of
+from edgeml.assembly import Assembled, Field, Graph
 from edgeml.devices import profile
 from edgeml.ensemble import Choice
 from edgeml.errors import ParityError
@@ -43,12 +43,15 @@ def report(
     assembled: Assembled,
     artifacts: Sequence[Artifact],
     arrays: Mapping[str, Arrays],
+    said: Mapping[str, NDArray[np.float64]],
     parity: Sequence[Parity],
     latency: Sequence[Latency],
     standings: Sequence[Standing],
     command: str,
 ) -> Json:
     """Look at the test labels, once, and return everything that the report is drawn from.
+
+    ``said``: each finalist's probabilities of the test split (N, K) by id.
 
     Raises:
         GateError: a quantized file loses more accuracy than allowed.
@@ -61,7 +64,7 @@ def report(
     evaluation.check_drop(rows, artifacts, run.recipe.verify.int8_max_accuracy_drop)
     dataset = run.dataset()
     labels = dataset["labels"]
-    chosen = selection.Selection(field, choice, tuple(probabilities_of(model, x) for model in field.models))
+    chosen = selection.Selection(field, choice, tuple(said[one.id] for one in field.finalists))
     shown = artifacts[0].path.name
     return {
         "schema_version": 1,

@@ -145,21 +145,17 @@ def measured(
     return [replace(one, latency=row) for one, row in zip(found, latency, strict=True)]
 
 
-def table(
-    rivals: Sequence[Rival], models: Mapping[str, Any], recipe: Recipe, test: tuple[NDArray[Any], NDArray[np.int64]]
-) -> Json:
+def table(rivals: Sequence[Rival], said: Mapping[str, Float], labels: NDArray[np.int64], recipe: Recipe) -> Json:
     """Return what the report shows of the rivals: their rows, and of which file bytes and latency are."""
-    x, labels = (np.asarray(values) for values in test)
-    return {"file": exporting.file_name(recipe.export.targets[0], PRECISION), "rows": rows(rivals, models, x, labels)}
+    return {"file": exporting.file_name(recipe.export.targets[0], PRECISION), "rows": rows(rivals, said, labels)}
 
 
-def rows(rivals: Sequence[Rival], models: Mapping[str, Any], x: NDArray[Any], labels: NDArray[np.int64]) -> list[Json]:
+def rows(rivals: Sequence[Rival], said: Mapping[str, Float], labels: NDArray[np.int64]) -> list[Json]:
     """Return what test says of each rival, the first one's mistakes beside those of every other.
 
-    ``right_alone``: rows where the first is right and this one not, and the other way round.
+    ``said``: each network's probabilities of the test split (N, K) by id. ``right_alone``: rows where the first is
+    right and this one not, and the other way round.
     """
-    needed = sorted({name for rival in rivals for name in rival.ids})
-    said = {name: probabilities_of(models[name], x) for name in needed}
     outputs = [
         ensemble.blend(np.stack([said[name] for name in one.ids]), np.array(one.weights), one.mean) for one in rivals
     ]

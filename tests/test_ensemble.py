@@ -416,3 +416,12 @@ def test_a_member_of_no_weight_is_left_out() -> None:
     )
     assert set(found.members) == {0, 1}
     assert min(found.weights) >= 0.01
+
+
+def test_a_recipe_knows_the_words_that_ensembles_know():
+    from edgeml import recipe_rules, trees
+
+    words = {name: field.words for name, field in recipe_rules.fields(recipe.Ensemble).items()}
+    assert words["weights"] == list(ensemble.METHODS)
+    assert words["mean"] == ["auto", *ensemble.MEANS]
+    assert words["trees"] == list(trees.KINDS)

@@ -1,32 +1,16 @@
 """Which candidates are trained to the end, from which seeds, for how long; what is said of the data."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
+from test_shortlist import CANDIDATES, candidate
 
 from edgeml import pipeline, recipe_file, run_folder
 from edgeml.errors import TrialsError
 from edgeml.pipeline import affordable_epochs
 from edgeml.records import Cost
-from edgeml.search.candidates import Candidate
 from edgeml.search.engine import Outcome
-
-
-def candidate(name, share, accuracy, status="completed"):
-    metrics = {"val_accuracy": accuracy, "val_loss": 1 - accuracy}
-    return Candidate(name, "ds_cnn", Fraction(share), {}, Cost(1, 1), status, metrics=metrics)
-
-
-CANDIDATES = [
-    candidate("t0", "1/2", 0.6),
-    candidate("t1", "1", 0.9),
-    candidate("t2", "1", 0.8),
-    candidate("t3", "1/2", 0.5),
-    candidate("t4", "1", 0.99, status="failed"),
-]
-
 
 RECIPE = """schema_version: 1
 name: tiny

@@ -115,7 +115,8 @@ def test_rivals_are_counted_timed_and_told_as_they_are(made, tmp_path):
     assert rivals[0].ships
     assert sum(one.ships for one in rivals) == 1
     measured = proof.measured(rivals, models, run.recipe, tmp_path, {"image": x})
-    rows = {row["name"]: row for row in proof.rows(measured, models, x, labels)}
+    said = {name: assembly.probabilities_of(model, x) for name, model in models.items()}
+    rows = {row["name"]: row for row in proof.rows(measured, said, labels)}
     equal = rows["best of equal params, best of equal MACs"]
     output = assembly.probabilities_of(more[0], x)
     right = output.argmax(axis=1) == labels

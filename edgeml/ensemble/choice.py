@@ -126,10 +126,12 @@ def choose(
         cost = total([costs[i] for i in members], input_elements, probs.shape[2])
         return not budget.violations(cost, summed([latency_ms[i] for i in members if latency_ms]))
 
+    def decide(rows: Float, own: Labels) -> dict[int, Blend]:
+        return _best_by_size(rows, own, fits, refused, config)[0]
+
     best, seen, scored = _best_by_size(probs, labels, fits, refused, config)
     if 1 not in best:
         raise BudgetError("ensemble: no trained network fits the budget. Raise the budget or search again.")
-    decide = lambda rows, own: _best_by_size(rows, own, fits, refused, config)[0]  # noqa: E731
     predicted = _cross_fitted(decide, probs, labels, tuple(best), seed)
     by_size = {size: losses(rows, labels) for size, rows in predicted.items()}
     loss_of = {size: float(each.mean()) for size, each in by_size.items()}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 EPSILON = 1e-7  # as Keras clips probabilities before the logarithm
+SUM_TOLERANCE = 1e-3  # of a row of probabilities: half precision rounds by as much
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.ensemble.means import SUM_TOLERANCE
+
 PROBES = 4  # rows of uniform noise that a member's output is judged by
 FREE_SIZE = 32  # of a probe along an axis of any size
-SUM_TOLERANCE = 1e-3  # of a row of probabilities; half precision rounds by as much
 WEIGHTS_TOLERANCE = 1e-6
 IMAGE_RANK = 3  # height, width, channels
 

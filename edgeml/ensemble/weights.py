@@ -17,10 +17,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.ensemble.means import EPSILON, MEANS, Float, blend, log_loss
+from edgeml.ensemble.means import EPSILON, MEANS, SUM_TOLERANCE, Float, blend, log_loss
 
 FOLDS = 5
-SUM_TOLERANCE = 1e-3  # of a row of probabilities: half precision rounds by as much
 RESTARTS = 4  # a simplex may collapse before the least is reached: from there a fresh one goes on
 LEAST_PROGRESS = 1e-7  # of log-loss, for which another restart is worth it
 EDGE = 0.5  # of the first simplex; SciPy's own around 0 is 0.00025 wide, and ends there where the loss is flat

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from edgeml.recipe import TREES
 from edgeml.records import COUNTS, limited
 from edgeml.report import limits
 from edgeml.report.formats import known, percent
@@ -71,6 +72,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "front_names": [OBJECTIVE_NAMES.get(name, name) for name in data.get("front_objectives", [])],
         "failures": [trial for trial in trials if trial.get("status") != "completed"],
         "confusions": confusions(data.get("confusion", {})),
+        "has_trees": any(one.get("space") in TREES for one in manifest.get("members", [])),
         "diversity": diversity(data.get("ensemble", {}).get("diversity", {})),
         "balance": balance(manifest, data.get("splits", [])),
         "totals": {key: total(data.get("layers", []), key) for key in ("params", "macs")},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeml.network import Layer, Network
+from edgeml.network import Kernel, Layer, Network
 
 ACTIVATIONS = ["relu", "relu6", "hard_swish"]
 NORMS = ["batch", "batch_renorm", "none"]
@@ -36,6 +36,17 @@ def halvings(input_shape: tuple[int, ...], smallest: int) -> int:
 def norm_act(net: Network, x: Layer, *, norm: str, activation: str) -> Layer:
     """Append normalisation, one of ``NORMS``, and the activation."""
     return net.act(net.norm(x, norm), activation)
+
+
+def separable_block(
+    net: Network, x: Layer, width: int, kernel: Kernel, stride: int, norm: str, activation: str, residual: bool
+) -> Layer:
+    """Append a depthwise and a pointwise convolution, each normalised and activated, with a shortcut if it fits."""
+    y = net.depthwise(x, kernel=kernel, stride=stride, bias=norm == "none")
+    y = norm_act(net, y, norm=norm, activation=activation)
+    y = net.conv(y, width, bias=norm == "none")
+    y = norm_act(net, y, norm=norm, activation=activation)
+    return net.add(x, y) if residual and x.shape == y.shape else y
 
 
 def stem(net: Network, hp: Any, room: int, activation: str) -> Layer:

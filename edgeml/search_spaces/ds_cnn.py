@@ -59,18 +59,8 @@ def _stage(
     residual: bool,
 ) -> Layer:
     for index in range(depth):
-        x = _block(net, x, width, kernel, stride if index == 0 else 1, norm, activation, residual)
+        x = _layers.separable_block(net, x, width, kernel, stride if index == 0 else 1, norm, activation, residual)
     return x
-
-
-def _block(
-    net: Network, x: Layer, width: int, kernel: int, stride: int, norm: str, activation: str, residual: bool
-) -> Layer:
-    y = net.depthwise(x, kernel=kernel, stride=stride, bias=norm == "none")
-    y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    y = net.conv(y, width, bias=norm == "none")
-    y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    return net.add(x, y) if residual and x.shape == y.shape else y
 
 
 def build(hp: Any, input_shape: Shape, num_classes: int) -> Any:

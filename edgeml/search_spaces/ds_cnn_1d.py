@@ -35,7 +35,8 @@ def network(hp: Any, input_shape: Shape, num_classes: int) -> Network:
         with hp.conditional_scope("stages", list(range(stage, most + 1))):
             options = _stage_options(hp, f"stage_{stage}")
         for block in range(options.pop("depth") if stage <= stages else 0):
-            x = _block(net, x, **{**options, "stride": options["stride"] if block == 0 else 1}, **shared)
+            stride = options["stride"] if block == 0 else 1
+            x = _layers.separable_block(net, x, **{**options, "stride": stride}, **shared)
     _layers.head(net, x, hp, num_classes)
     _layers.training_options(hp)
     return net
@@ -52,20 +53,10 @@ def _stage_options(hp: Any, name: str) -> dict[str, Any]:
     return {
         "width": hp.Choice(f"{name}_width", WIDTHS),
         "depth": hp.Int(f"{name}_depth", 1, 3),
-        "kernel": hp.Choice(f"{name}_kernel", KERNELS),
+        "kernel": (hp.Choice(f"{name}_kernel", KERNELS), 1),
         "stride": hp.Choice(f"{name}_stride", [2, 1]),
         "norm": hp.Choice(f"{name}_norm", _layers.NORMS),
     }
-
-
-def _block(
-    net: Network, x: Layer, width: int, kernel: int, stride: int, norm: str, activation: str, residual: bool
-) -> Layer:
-    y = net.depthwise(x, kernel=(kernel, 1), stride=stride, bias=norm == "none")
-    y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    y = net.conv(y, width, bias=norm == "none")
-    y = _layers.norm_act(net, y, norm=norm, activation=activation)
-    return net.add(x, y) if residual and x.shape == y.shape else y
 
 
 def build(hp: Any, input_shape: Shape, num_classes: int) -> Any:
