@@ -27,7 +27,7 @@ def plan(model: Any) -> Plan:
     calls = count_calls(model)
     nodes = [node for graph in flatten(model, calls) for node in graph]
     leaves = list({id(node.layer): node.layer for node in nodes if graph_of(node.layer) is None}.values())
-    walk = Walk(calls, _owners(leaves))
+    walk = Walk(calls, owners(leaves))
     candidates = [node for node in nodes if layers.is_affine(node.layer)]
     pending, why = list(candidates), dict[int, dict[str, str]]()
     progress = True
@@ -74,7 +74,7 @@ def _bypass(node: Node) -> None:
         node.inputs[0].users.append(use)
 
 
-def _owners(leaves: list[Any]) -> Counter[int]:
+def owners(leaves: list[Any]) -> Counter[int]:
     """Count the layers that hold each variable, by ``id``."""
     return Counter(id(variable) for layer in leaves for variable in getattr(layer, "variables", ()))
 

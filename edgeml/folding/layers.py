@@ -20,6 +20,7 @@ from edgeml.layers import BatchRenormalization
 
 _COMPUTES = ("call", "__call__", "convolution_op", "kernel", "_merge_function")
 _FLOATS = ("float32", "float64")
+_HOMOGENEOUS = (keras.activations.relu, keras.activations.leaky_relu)
 
 BATCH_NORMS = (kl.BatchNormalization, BatchRenormalization)
 AFFINE = (*BATCH_NORMS, kl.Normalization, kl.Rescaling)
@@ -41,7 +42,7 @@ KINDS: dict[str, tuple[type, ...]] = {
         *(kl.GaussianDropout, kl.GaussianNoise, kl.Identity, kl.ActivityRegularization),
         *RANDOM,
     ),
-    "activation": (kl.Activation,),
+    "activation": (kl.Activation, kl.ReLU, kl.LeakyReLU),
     "reshape": (kl.Reshape, kl.Flatten),
     "permute": (kl.Permute,),
     # each output of these is a weighted mean of inputs of its channel, so an affine map per channel commutes
@@ -89,7 +90,18 @@ def is_affine(layer: Any) -> bool:
 
 def is_linear(layer: Any) -> bool:
     """Tell whether the layer's own activation leaves its input as it is."""
-    return layer.activation in (None, keras.activations.linear)
+    return getattr(layer, "activation", layer) in (None, keras.activations.linear)
+
+
+def commutes(layer: Any, a: Affine) -> bool:
+    """Tell whether a map passes through the layer's own activation f: f(s·x) = s·f(x), s > 0, for relus."""
+    if is_linear(layer):
+        return True
+    if as_class(layer, (kl.ReLU,)):
+        is_homogeneous = layer.max_value is None and layer.threshold == 0
+    else:
+        is_homogeneous = bool(as_class(layer, (kl.LeakyReLU,))) or getattr(layer, "activation", None) in _HOMOGENEOUS
+    return is_homogeneous and not a.shifts and bool((a.scale > 0).all())
 
 
 def channel_axis(layer: Any, rank: int) -> int:

@@ -40,7 +40,8 @@ class Walk:
             raise Refusal(f"'{node.layer.name}' is called with training=True")
         return self.maps[key]
 
-    def _stack(self, node: Node) -> Stack:
+    def stack(self, node: Node) -> Stack:
+        """Return the kernels of a carrier that may change."""
         if id(node.layer) not in self.stacks:
             self._own(node)
             self.stacks[id(node.layer)] = layers.stack_of(node.layer)
@@ -75,8 +76,8 @@ class Walk:
         return self.backward(node.inputs[0], _through(node, kind, a, False))
 
     def _after_carrier(self, node: Node, a: Affine) -> list[Edit]:
-        stack = self._stack(node)
-        if not layers.is_linear(node.layer):
+        stack = self.stack(node)
+        if not layers.commutes(node.layer, a):
             raise Refusal(f"'{node.layer.name}' ends in an activation")
         self._bias_fits(node, stack, a)
         s, b = a.channels(layers.channel_axis(node.layer, a.rank), stack.outputs)
@@ -121,7 +122,7 @@ class Walk:
         return self.forward(node.outputs[0], _through(node, kind, a, True))
 
     def _before_carrier(self, node: Node, a: Affine) -> list[Edit]:
-        stack = self._stack(node)
+        stack = self.stack(node)
         if a.shifts and layers.pads_zeros(node.layer, node.inputs[0].shape):
             raise Refusal(f"'{node.layer.name}' pads with zeros, which a shift would change")
         self._bias_fits(node, stack, a)
@@ -155,7 +156,7 @@ def _same(_node: Node, a: Affine, _forward: bool) -> Affine:
 
 
 def _activation(node: Node, a: Affine, _forward: bool) -> Affine:
-    if not layers.is_linear(node.layer):
+    if not layers.commutes(node.layer, a):
         raise Refusal(f"'{node.layer.name}' is an activation")
     return a
 
