@@ -6,6 +6,7 @@ Q: QuantizeLinear, DQ: DequantizeLinear.
     Clip / Relu ─ Q                       →  Q ─ Clip of integers
     Q(int8, z) … DQ(int8, z)              →  Q(uint8, z + 128) … DQ(uint8, z + 128)
     DQ(int8 weights, z)                   →  DQ(uint8 weights + 128, z + 128)
+    DQ(s, z) ─ AveragePool ─ Q(s, z)      →  DQ(1, 128) ─ AveragePool ─ Q(1 - 2⁻¹⁴, 128)
     … ─ Q ─ output                        →  … ─ Q ─ DQ ─ output
 """
 
@@ -22,6 +23,10 @@ from onnx import helper
 from edgeml.errors import TargetError
 from edgeml.targets._onnx_graph import Graph
 
+TIE = (
+    2.0**-14
+)  # more than onnxruntime's rounding of 128 + a mean; of fewer than 64 values, too little for any but a tie
+MOST_VALUES = 63
 MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
 
 
@@ -102,6 +107,29 @@ def activations_to_uint8(graph: Graph) -> None:
     for value in [*graph.inputs, *graph.outputs]:
         if value.type.tensor_type.elem_type == onnx.TensorProto.INT8:
             value.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+
+
+def round_pools_away(graph: Graph) -> None:
+    """Let the mean of a pool, when it lies between two integers, go where TFLite's goes: away from int8's zero.
+
+    QuantizeLinear rounds it to the even one, and of four values every fourth mean lies there. Of pools in which scale
+    and zero point stay, the mean of the integers themselves is quantized, by a scale that is short of 1.
+    """
+    for node in list(graph.nodes):
+        before, after = graph.producer(node.input[0]), graph.only_reader(node.output[0])
+        if node.op_type != "AveragePool" or before is None or after is None:
+            continue
+        window = next(np.prod(one.ints) for one in node.attribute if one.name == "kernel_shape")
+        if (before.op_type, after.op_type) != ("DequantizeLinear", "QuantizeLinear") or window > MOST_VALUES:
+            continue
+        first, second = ([graph.constants[name] for name in one.input[1:3]] for one in (before, after))
+        if any(a.dtype != b.dtype or not np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
+            continue
+        one, zero = graph.fresh("one", np.float32(1)), graph.fresh("zero_point", np.uint8(128))
+        read = f"{node.output[0]}/integers"
+        graph.nodes.append(helper.make_node("DequantizeLinear", [before.input[0], one, zero], [read]))
+        node.input[0] = read
+        after.input[1:3] = [graph.fresh("tie", np.float32(1 - TIE)), zero]
 
 
 def weights_to_uint8(graph: Graph) -> None:

@@ -94,6 +94,7 @@ def _of_integers(source: Path) -> Any:
     surgery.run_passes(graph, (surgery.drop_neutral, move_transposes_down, integers.drop_implied_clips))
     integers.activations_to_uint8(graph)
     surgery.run_passes(graph, (integers.clip_integers,))
+    integers.round_pools_away(graph)
     integers.weights_to_uint8(graph)
     integers.dequantize_outputs(graph)
     return graph
