@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from edgeml import exporting
 from edgeml.errors import DataError
 from edgeml.folding import fold_batch_norm
+from edgeml.precisions import PRECISIONS, WRITTEN
 from edgeml.verbs.inspection import inspect
 
 KEYS = {
@@ -51,7 +52,7 @@ def files(tmp_path_factory):
     model.save(folder / "trained.keras")
     samples = {model.inputs[0].name: networks.pictures(8)}
     folded = fold_batch_norm(model).model
-    exporting.write(folded, folder, ("tflite", "onnx"), ("float32", "int8"), samples, lambda event: None)
+    exporting.write(folded, folder, [*WRITTEN], [*PRECISIONS], samples, lambda event: None)
     return folder
 
 
@@ -59,8 +60,8 @@ def test_a_file_says_what_its_keras_model_does(files):
     text, keras = inspect(files / "trained.keras")
     assert keras["batch_norm"] == {"folded": 4, "kept": []}
     assert "arena  about" in text
-    for target in ("tflite", "onnx"):
-        for precision in ("float32", "int8"):
+    for target, precisions in WRITTEN.items():
+        for precision in precisions:
             path = files / exporting.file_name(target, precision)
             text, found = inspect(path)
             assert found.keys() >= KEYS

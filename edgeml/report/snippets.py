@@ -8,6 +8,9 @@ from markupsafe import Markup
 
 from edgeml.report.views import Row, tensors
 
+INT8 = ("int8", "-128, 127")
+ENDS = {"uint8": "0, 255", "int16": "-32768, 32767"}
+
 
 def snippets(manifest: Row, files: list[Row]) -> list[Row]:
     """Return title and code per target; names are written as literals, so none can end the code block."""
@@ -63,7 +66,7 @@ def _input(variable: str, one: Row, file: Row, inputs: list[Row]) -> list[str]:
         lines.append(f"# {variable} = raw / np.array({json.dumps(one['divided_by'])})")
     taken = _quantized(file, "input", one, inputs)
     if "scale" in taken:
-        dtype, ends = ("uint8", "0, 255") if taken.get("dtype") == "uint8" else ("int8", "-128, 127")
+        dtype, ends = next(((name, ends) for name, ends in ENDS.items() if name == taken.get("dtype")), INT8)
         steps = f"np.round({variable} / {taken['scale']!r}) + {taken.get('zero_point', 0)!r}"
         lines.append(f"{variable} = np.clip({steps}, {ends}).astype(np.{dtype})")
     return lines
