@@ -76,9 +76,6 @@ def write(
         TargetError: a target cannot take this network, or nothing has one of the precisions.
         UsageError: integers are asked for without calibration samples, or nothing is asked for.
     """
-    for what, words in (("to", targets), ("precision", precision)):
-        if not words:
-            raise UsageError(f"{what}: got none; at least one is due.")
     check_request(targets, precision, calibrated=calibration is not None, io=io)
     check_precision(model, precision)
     asked = [(file.target, file.precision) for file in precisions.files(targets, precision)]
@@ -95,14 +92,17 @@ def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrate
 
     Raises:
         TargetError: no target has one of the precisions, or a target has none of them.
-        UsageError: an unknown target or ``io``, integers without calibration samples, or no TensorFlow, which every
-            target needs.
+        UsageError: nothing asked for, an unknown target or ``io``, integers without calibration samples, or no
+            TensorFlow, which every target needs.
     """
     if find_spec("tensorflow") is None:
         raise UsageError(
             "export: TensorFlow is not installed, and files are written with it. `pip install tensorflow`, then"
             " `edgeml export RUN` finishes a run that was searched without it."
         )
+    for what, words in (("to", targets), ("precision", precision)):
+        if not words:
+            raise UsageError(f"{what}: got none; at least one is due.")
     for target in targets:
         plugins.get("targets", target)  # says which there are
     reason = precisions.refusal(targets, precision)

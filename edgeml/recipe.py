@@ -251,8 +251,8 @@ class Verify:
     int8_warn_sqnr_db: float = rule(20.0, "a lower ratio is told as a warning", min=0.0)
     int8_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
     int8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
-    int16x8_min_sqnr_db: float = rule(40.0, "least signal-to-quantization-noise ratio", min=0.0)
-    int16x8_min_cosine: float = rule(0.9999, "least cosine similarity", min=0.0, max=1.0)
+    int16x8_min_sqnr_db: float = rule(30.0, "least signal-to-quantization-noise ratio", min=0.0)
+    int16x8_min_cosine: float = rule(0.999, "least cosine similarity", min=0.0, max=1.0)
     int16x8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
 
     def of(self, precision: str, gate: str) -> float | None:

@@ -147,7 +147,7 @@ def test_float16_is_judged_as_float32_with_a_limit_of_its_own(share, passes, kin
     assert not compared(p, moved, kind=kind).passed
 
 
-@pytest.mark.parametrize(("precision", "least"), [("dynamic", 15), ("int8", 15), ("int16x8", 40)])
+@pytest.mark.parametrize(("precision", "least"), [("dynamic", 15), ("int8", 15), ("int16x8", 30)])
 def test_integers_are_judged_by_limits_of_their_own(precision, least):
     v = logits(500)
     noise = np.random.default_rng(5).normal(size=v.shape)

@@ -8,10 +8,10 @@ Keras opens a scope under each layer's name; TensorFlow, traced by itself, ends 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 CALL = re.compile(r"_\d+$")
-VERSION = re.compile(r"V\d$")  # of an operation of TensorFlow: BatchMatMulV2
 
 
 def layer_of(model: Any, path: str) -> str | None:
@@ -24,12 +24,6 @@ def layer_of(model: Any, path: str) -> str | None:
     return None
 
 
-def layer_with(model: Any, function: Any, kind: str) -> str | None:
-    """Return the first layer with an operation of this kind, as TensorFlow or as TFLite calls it: ``Cos``, ``COS``."""
-    wanted = _plain(kind)
-    paths = (operation.name for operation in function.graph.get_operations() if _plain(operation.type) == wanted)
+def first_layer(model: Any, paths: Iterable[str]) -> str | None:
+    """Return the layer on the first of ``paths`` that has one."""
     return next((name for path in paths if (name := layer_of(model, path))), None)
-
-
-def _plain(kind: str) -> str:
-    return VERSION.sub("", kind).replace("_", "").upper()

@@ -16,6 +16,7 @@ def traced(model: Any, batch: int | None, *, plain: Container[str] = ()) -> Any:
 
     - selu(x) = relu(λ x) + λ α / σ(relu(-x)) - 2 λ α. What TensorFlow's converter (2.21) makes of it by itself takes
       exp of positive numbers, too: int8 has no steps left for the others.
+    - selu_by_exp(x) = relu(λ x) + λ α exp(-relu(-x)) - λ α: for int16, where there is exp, and no division.
     - hard_silu(x) = x (relu(x + 3) - relu(x - 3)) / 6. Of Keras' own form, x relu6(x + 3) / 6, the converter makes one
       HARD_SWISH, which it cannot quantize to int16.
     """
@@ -45,11 +46,15 @@ def _written_plainly(tf: Any, names: Container[str]) -> Iterator[None]:
         # has no exp of integers.
         return tf.nn.relu(SELU_SCALE * x) + low / tf.sigmoid(tf.nn.relu(-1.0 * x)) - 2.0 * low
 
+    def selu_by_exp(x: Any) -> Any:
+        low = SELU_SCALE * SELU_ALPHA
+        return tf.nn.relu(SELU_SCALE * x) + low * tf.exp(-1.0 * tf.nn.relu(-1.0 * x)) - low
+
     def hard_silu(x: Any) -> Any:
         return x * ((tf.nn.relu(x + 3.0) - tf.nn.relu(x - 3.0)) / 6.0)
 
     own = tf.nn.selu, nn.hard_silu
-    tf.nn.selu = selu if "selu" in names else own[0]
+    tf.nn.selu = selu if "selu" in names else selu_by_exp if "selu_by_exp" in names else own[0]
     nn.hard_silu = hard_silu if "hard_silu" in names else own[1]
     try:
         yield

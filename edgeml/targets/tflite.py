@@ -25,14 +25,14 @@ from edgeml.precisions import PRECISIONS as FORMATS
 from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
-from edgeml.targets._scopes import layer_of, layer_with
+from edgeml.targets._scopes import first_layer, layer_of
 from edgeml.targets._tracing import traced
 
 RUNTIME = "litert"
 SUFFIX = ".tflite"
 PRECISIONS = WRITTEN["tflite"]
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {}
-PLAIN = {"int16x8": ("selu", "hard_silu")}  # activations without an operator; of other precisions selu alone
+PLAIN = {"int16x8": ("selu_by_exp", "hard_silu")}  # activations without an operator; else selu alone
 METHODS = {
     "float16": Quantization("weights stored as halves", "none"),
     "dynamic": Quantization("kernels of 1,024 weights and more as int8", "as the file runs"),
@@ -72,12 +72,33 @@ def export(
         content = _without_warnings(converter.convert)
     except (ConverterError, RuntimeError, ValueError) as error:
         said = _first_line(error)
-        found = OPERATION.search(said)
-        name = layer_with(model, function, found[1] or found[2]) if found else None
+        name = first_layer(model, _paths_to_blame(function, said))
         where = f"layer '{name}': " if name else ""
         raise TargetError(f"tflite {precision}: {where}{said}. Change or remove that layer.") from error
     path.write_bytes(_named(content, model, precision, io))
     return METHODS.get(precision)
+
+
+def _paths_to_blame(function: Any, said: str) -> Iterator[str]:
+    """Yield the paths of all operators of the kind that an error of the converter is about.
+
+    It knows them by the names of TensorFlow, or by those of TFLite, which a float32 file tells the places of.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    found = OPERATION.search(said)
+    if found is None:
+        return
+    if found[1]:
+        yield from (one.name for one in function.graph.get_operations() if one.type == found[1])
+        return
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    _configure(converter, "float32", NATIVE)
+    file = schema.ModelT.InitFromPackedBuf(_without_warnings(converter.convert), 0)
+    for node in file.subgraphs[0].operators:
+        if _kind(file, node, schema) == found[2]:
+            yield file.subgraphs[0].tensors[node.outputs[0]].name.decode()
 
 
 def _configure(converter: Any, precision: str, io: str) -> None:
@@ -165,8 +186,7 @@ def _refuse_floats(file: Any, model: Any, precision: str, edges: Sequence[str]) 
         if tensor.type == schema.TensorType.FLOAT32 and index not in allowed
     ]
     if floats:
-        layers = [name for path in floats if (name := layer_of(model, path))]
-        where = f"layer '{layers[0]}'" if layers else f"tensor '{floats[0]}'"
+        where = f"layer '{name}'" if (name := first_layer(model, floats)) else f"tensor '{floats[0]}'"
         raise TargetError(
             f"tflite {precision}: {where} stays float ({len(floats)} tensors in all); a full-integer file has none."
             " Change that layer, or export float32."
