@@ -68,7 +68,8 @@ def test_a_file_says_what_its_keras_model_does(files):
             for key in ("params", "macs", "weight_bytes", "peak_activation_bytes"):
                 assert found[key] == keras[key], (path.name, key)
             assert found["file_bytes"] == path.stat().st_size
-            assert keras["file_bytes"][target][precision] == pytest.approx(found["file_bytes"], rel=0.2)
+            rel = 0.3 if precision == "float16" else 0.2  # see ``test_file_bytes``
+            assert keras["file_bytes"][target][precision] == pytest.approx(found["file_bytes"], rel=rel)
             assert found["batch_norm"] == {"folded": 0, "kept": []}
     assert inspect(files / "model_int8.tflite")[1]["arena_bytes"] == pytest.approx(keras["arena_bytes"], rel=0.01)
     text, found = inspect(files / "model.onnx")

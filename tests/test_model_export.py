@@ -15,6 +15,7 @@ from edgeml import bundle, checking, exporting, foreign, golden
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
 from edgeml.precisions import FILES, IO, PRECISIONS
 from edgeml.report.snippets import snippets
+from edgeml.verbs import make
 
 L = keras.layers
 BOTH = ("float32", "int8")
@@ -121,6 +122,19 @@ def test_the_manifest_says_what_enters_each_file(every):
     assert {row["file"]: row["gate"] for row in manifest["parity"][1:]} == {
         name: entry["precision"] for name, entry in entries.items()
     }
+
+
+def test_the_command_line_says_precision_and_io(tmp_path):
+    separable().save(tmp_path / "net.keras")
+    np.savez(tmp_path / "x.npz", x=pictures(40))
+    files = {"samples": tmp_path / "x.npz", "calibration": tmp_path / "x.npz", "labels": None}
+    ask = tmp_path / "net.keras", "tflite,onnx", "dynamic,int8", "float32", tmp_path / "out", files, None, {}, ()
+    _, document = make.export_model(*ask, lambda event: None, None)
+    models = {entry["path"]: entry for entry in document["files"] if entry["role"] == "model"}
+    assert sorted(models) == ["model_dynamic.tflite", "model_int8.onnx", "model_int8.tflite"]
+    assert all(entry["quantization"]["input"] == {} for entry in models.values())
+    with pytest.raises(UsageError, match=r"^io: got 'real'; native or float32 is allowed\."):
+        make.export_model(*ask[:3], "real", *ask[4:], lambda event: None, None)
 
 
 def test_the_snippets_run_as_the_card_shows_them(every, monkeypatch):

@@ -79,6 +79,16 @@ def test_contract(network, file):
     assert file.io == NATIVE or exporting.signature_json(artifact)["input"] == {}
 
 
+def test_a_warning_is_told(network):
+    _, model, samples, found = network
+    artifacts = [found[File("tflite", precision)] for precision in ("dynamic", "int8")]
+    told = []
+    gates = recipe.Verify(int8_warn_sqnr_db=150)
+    rows = exporting.prove(model, model, artifacts, samples, "test", gates, told.append)
+    assert [event.message.rpartition(" SQNR ")[0] for event in told] == ["warning: model_int8.tflite:"]
+    assert all(row.passed for row in rows)
+
+
 def test_no_real_number_is_between_the_edges(network):
     for precision, size in (("int8", 1), ("int16x8", 2)):
         first, *inner, last = tflite_operators(network[3][File("tflite", precision, REAL)].path)

@@ -22,6 +22,8 @@ SHAPES = {
 }
 MODERATE = Budget(params=60_000, macs=4_000_000)
 FIRST_SLOW_SEED = 40
+# Random weights amplify the rounding of a weight by up to 40 times, trained ones were not seen to.
+GATES = recipe.Verify(float16_max_range_error=0.05, int16x8_min_sqnr_db=20, int16x8_min_cosine=0.99)
 
 
 def drawn(name, seed):
@@ -76,7 +78,7 @@ def assert_exports(name, seed, folder):
     inputs = {model.inputs[0].name: shades(100, shape, seed + 1)}
     calibration = {model.inputs[0].name: x}
     files = exporting.write(result.model, folder, TARGETS, [*PRECISIONS], calibration, lambda event: None)
-    rows = exporting.prove(result.model, model, files, inputs, "random", recipe.Verify())
+    rows = exporting.prove(result.model, model, files, inputs, "random", GATES)
     assert len(rows) == 1 + len(FILES)
     assert all(row.passed for row in rows)
     quantized = [row for row in rows if row.gate not in ("float32", "dynamic")]  # dynamic leaves small kernels alone
