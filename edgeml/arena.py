@@ -43,9 +43,10 @@ SEVERAL = {  # activations that become more than one operator: name, kind, what 
 Buffer = tuple[int, int, int]  # bytes, first and last step at which it is alive
 
 
-def arena_bytes(operators: Sequence[Operator]) -> int:
+def arena_bytes(operators: Sequence[Operator], *, has_float_edges: bool = False) -> int:
     """Return the smallest arena for the int8 file that the converter makes of a network."""
-    return file_arena_bytes(as_converted(operators))
+    found = as_converted(operators)
+    return file_arena_bytes(with_float_edges(found) if has_float_edges else found)
 
 
 def file_arena_bytes(operators: Sequence[Operator]) -> int:
@@ -117,6 +118,24 @@ def with_views(operators: Sequence[Operator]) -> list[Operator]:
             found.append(operator._replace(inputs=(view.name, *others)))
         else:
             found.append(operator)
+    return found
+
+
+def with_float_edges(operators: Sequence[Operator]) -> list[Operator]:
+    """Let real numbers enter and leave an int8 file: each input is quantized, each output made real again."""
+    read = {name for operator in operators for name in operator.inputs}
+    inner = {operator.name: f"{operator.name}/quantize" for operator in operators if operator.kind == "input"}
+    found = []
+    for operator in operators:
+        sources = tuple(inner.get(name, name) for name in operator.inputs)
+        if operator.kind == "input":
+            found.append(operator._replace(bytes_per_element=4))
+            found.append(Operator(inner[operator.name], "quantize", (operator.name,), operator.output_shape))
+            continue
+        found.append(operator._replace(inputs=sources))
+        if operator.name not in read:
+            real = Operator(f"{operator.name}/real", "dequantize", (operator.name,), operator.output_shape)
+            found.append(real._replace(bytes_per_element=4))
     return found
 
 

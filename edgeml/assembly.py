@@ -22,8 +22,9 @@ from edgeml.kinds import kind_of
 from edgeml.latency_budget import Standing
 from edgeml.operators import Operator
 from edgeml.pipeline import OnEvent, Seconds, timed
+from edgeml.precisions import FILES, File
 from edgeml.recipe import Recipe
-from edgeml.records import FILES, Cost, File, to_json
+from edgeml.records import Cost, to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.search.candidates import Candidate
 from edgeml.search.feasibility import Profiles
@@ -140,7 +141,7 @@ def graph_of(field: Field, blend: Blend, files: Sequence[File], *, merge: bool =
 
 def _is_integer(files: Sequence[File]) -> bool:
     """Tell whether all files are int8: there merged convolutions are faster, in float32 they are slower."""
-    return all(precision == "int8" for _, precision in files)
+    return all(file.precision == "int8" for file in files)
 
 
 def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True, merge: bool = False) -> Graph:

@@ -139,11 +139,14 @@ def search(
 def export(
     source: Annotated[Path, typer.Argument(help="A run folder; or a .keras / .h5 file or SavedModel folder.")],
     to: Annotated[str | None, typer.Option(help="Targets: tflite,onnx.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Number formats: float32,int8.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Number formats: float32,float16,dynamic,int8,int16x8.")] = None,
+    io: Annotated[str | None, typer.Option(help="Of int8 and int16x8 files: native (integers) or float32.")] = None,
     samples: Annotated[
         Path | None, typer.Option(help="Inputs that every file is compared on: npz (as the files take them) or folder.")
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(help="Inputs that int8 ranges are taken from.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Inputs that ranges of int8 and int16x8 are taken from.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Fixed batch size; TFLite 1, ONNX any if not given.")] = None,
     layout: Annotated[str | None, typer.Option(help="Of images in the files: nhwc or nchw; the model's own.")] = None,
@@ -170,11 +173,11 @@ def export(
             of_a_file = {"--batch": batch, "--layout": layout, "--scale": scale, "--offset": offset}
             refused = {**given, **of_a_file, "--custom-objects": custom_objects}
             told = _command(), Progress(terminal), terminal
-            work = partial(make.export_run, source, to, precision, out, refused, *told)
+            work = partial(make.export_run, source, to, precision, io, out, refused, *told)
             return *_interruptible(work, _command()), 0
         files = {"samples": samples, "calibration": calibration, "labels": labels}
         frame = {"layout": layout, "scale": scale, "offset": offset}
-        ask = source, to, precision, out, files, batch, frame, custom_objects or ()
+        ask = source, to, precision, io, out, files, batch, frame, custom_objects or ()
         return *make.export_model(*ask, Progress(terminal), terminal), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from edgeml import arena, file_bytes
 from edgeml.operators import Operator, with_activations_joined, without_relabelling
-from edgeml.records import COUNTS, FILES, Cost, File
+from edgeml.precisions import FILES, PRECISIONS, REAL, File
+from edgeml.records import COUNTS, Cost
 
 MAX_ORDERS = 20_000  # sets of finished operators examined; beyond it the given order is charged (an upper bound)
 
@@ -24,23 +25,35 @@ def cost(operators: Sequence[Operator], files: Sequence[File] = FILES, keys: Con
 
     Args:
         operators: of the folded graph.
-        files: that it becomes; ``weight_bytes`` and ``file_bytes`` are of these. With an operator that has no int8 form
-            there is no int8 file, and none of its figures, the arena among them.
+        files: that it becomes; ``weight_bytes`` and ``file_bytes`` are of these. With an operator that exists
+            in float32 only there are no other files, and none of their figures, the arena among them.
         keys: ``arena_bytes`` and ``file_bytes``, which take as long as all the others, are counted only if among them.
     """
     weights = sum(operator.weights for operator in operators)
     biases = sum(operator.biases for operator in operators)
-    weight_bytes = {"float32": 4 * (weights + biases), "int8": weights + 4 * biases}  # int8 keeps biases as int32
     has_int8 = not any(operator.float_only for operator in operators)
-    files = [file for file in files if has_int8 or file[1] != "int8"]
+    files = [file for file in files if has_int8 or file.precision == "float32"]
+    has_float_edges = File("tflite", "int8", REAL) in files
     return Cost(
         params=weights + biases,
         macs=sum(operator.macs for operator in operators),
-        weight_bytes={p: size for p, size in weight_bytes.items() if any(p == precision for _, precision in files)},
+        weight_bytes=_weight_bytes(operators, {file.precision for file in files}),
         peak_activation_bytes=peak_activation_elements(operators),
-        arena_bytes={"int8": arena.arena_bytes(operators)} if has_int8 and "arena_bytes" in keys else {},
+        arena_bytes=(
+            {"int8": arena.arena_bytes(operators, has_float_edges=has_float_edges)}
+            if has_int8 and "arena_bytes" in keys
+            else {}
+        ),
         file_bytes=file_bytes.file_bytes(operators, files) if "file_bytes" in keys else {},
     )
+
+
+def _weight_bytes(operators: Sequence[Operator], precisions: Container[str]) -> dict[str, int]:
+    return {
+        name: sum(one.kernel_bytes(operator.weights) + one.bias * operator.biases for operator in operators)
+        for name, one in PRECISIONS.items()
+        if name in precisions
+    }
 
 
 def charged(predicted: Cost) -> Cost:

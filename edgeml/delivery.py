@@ -52,7 +52,9 @@ def deliver(
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
             what = f"test ({len(arrays['test'][0])})"
-            parity = exporting.prove(graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify)
+            parity = exporting.prove(
+                graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify, on_event
+            )
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
@@ -100,8 +102,9 @@ def _written(
         BudgetError: a file is over budget, though its prediction was not.
     """
     artifacts = exporting.write(
-        graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event
-    )
+        graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event,
+        io=recipe.export.io,
+    )  # fmt: skip
     graph.folding.model.save(folder / "model.keras")
     graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
     broken = recipe.budget.violations(graph.cost)

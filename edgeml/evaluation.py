@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgeml import intervals
 from edgeml.errors import GateError
 from edgeml.exporting import Artifact
+from edgeml.recipe import Verify
 from edgeml.runtimes import open_model
 
 WORST = 12
@@ -55,25 +56,25 @@ def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced:
     return row
 
 
-def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], limit: float) -> None:
-    """Hold each quantized file against the float file of its target.
+def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], gates: Verify) -> None:
+    """Hold each file of another precision against the best of float32.
 
     Raises:
-        GateError: accuracy drops by more than ``limit``.
+        GateError: accuracy drops by more than its gate.
     """
     by_file = {row["file"]: row for row in rows}
     best_float = max((by_file[a.path.name]["accuracy"] for a in artifacts if a.precision == "float32"), default=None)
     for artifact in artifacts:
-        row = by_file[artifact.path.name]
-        if best_float is None or artifact.precision == "float32":
+        row, limit = by_file[artifact.path.name], gates.of(artifact.precision, "max_accuracy_drop")
+        if best_float is None or limit is None:
             continue
         drop = best_float - row["accuracy"]
         if drop > limit + 1e-9:
             low, high = row["interval_95"]
             raise GateError(
                 f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is {100 * drop:.2f} points"
-                f" below float32; at most {100 * limit:g} are allowed. Raise verify.int8_max_accuracy_drop, or export"
-                " float32 only."
+                f" below float32; at most {100 * limit:g} are allowed. Raise"
+                f" verify.{artifact.precision}_max_accuracy_drop, or export float32 only."
             )
 
 

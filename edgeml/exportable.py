@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeml.errors import DataError, TargetError, UsageError
+from edgeml.precisions import is_calibrated
 from edgeml.runtimes.keras import functional, output_names
 
 NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")  # of an operation of TensorFlow
@@ -90,14 +91,14 @@ def _check_layer(layer: Any, to: Sequence[str], precision: Sequence[str]) -> Non
         )
     if getattr(layer, "stateful", False):
         raise TargetError(f"{where}: keeps its state from call to call; no file does. Build it with stateful=False.")
-    if type(layer).__name__ in SPECTROGRAMS and ("onnx" in to or "int8" in precision):
+    if type(layer).__name__ in SPECTROGRAMS and ("onnx" in to or is_calibrated(precision)):
         raise TargetError(
-            f"{where}: has a Fourier transform, which ONNX files and int8 have not; TFLite in float32 has. Export that"
-            " alone, or compute it outside the model."
+            f"{where}: has a Fourier transform, which ONNX files and integers have not; TFLite in float32 has. Export"
+            " that alone, or compute it outside the model."
         )
-    if isinstance(layer, keras.layers.RNN) and "int8" in precision and not getattr(layer, "unroll", False):
+    if isinstance(layer, keras.layers.RNN) and is_calibrated(precision) and not getattr(layer, "unroll", False):
         raise TargetError(
-            f"{where}: is a loop, on which TensorFlow's int8 calibration crashes. Build it with unroll=True, or export"
+            f"{where}: is a loop, on which TensorFlow's calibration crashes. Build it with unroll=True, or export"
             " float32."
         )
     for weight in getattr(layer, "_trainable_variables", []) + getattr(layer, "_non_trainable_variables", []):

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import arena, parity, plugins, recipe
+from edgeml import arena, parity, plugins, precisions, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.exportable import check_precision
 from edgeml.parity import Parity
+from edgeml.precisions import NATIVE
 from edgeml.records import Cost, Event
 from edgeml.runtimes import Arrays, Loaded, Signature, Tensor, open_model
 from edgeml.runtimes.keras import Reference
@@ -52,53 +53,68 @@ def write(
     model: Any,
     folder: Path,
     targets: Sequence[str],
-    precisions: Sequence[str],
+    precision: Sequence[str],
     calibration: Arrays | None,
     on_event: OnEvent,
     *,
     batch: int | None = None,
+    io: str = NATIVE,
 ) -> list[Artifact]:
-    """Write every target at every precision into ``folder``, of a fixed ``batch`` size or of each target's own.
+    """Write of every target the files of those precisions that it has into ``folder``.
+
+    Args:
+        model: a folded graph.
+        folder: where the files go.
+        targets: file formats.
+        precision: number formats.
+        calibration: samples by input that integer ranges are taken from.
+        on_event: called before each file.
+        batch: a fixed batch size; if None, each target's own.
+        io: what enters and leaves files of integers, see ``edgeml.precisions``.
 
     Raises:
-        TargetError: a target cannot take this network, or it or a layer lacks a precision.
-        UsageError: int8 is asked for without calibration samples, or nothing is asked for.
+        TargetError: a target cannot take this network, or nothing has one of the precisions.
+        UsageError: integers are asked for without calibration samples, or nothing is asked for.
     """
-    for what, words in (("to", targets), ("precision", precisions)):
-        if not words:
-            raise UsageError(f"{what}: got none; at least one is due.")
-    asked = list(dict.fromkeys((target, precision) for target in targets for precision in precisions))
-    check_request(targets, precisions, calibrated=calibration is not None)
-    check_precision(model, precisions)
+    check_request(targets, precision, calibrated=calibration is not None, io=io)
+    check_precision(model, precision)
+    asked = [(file.target, file.precision) for file in precisions.files(targets, precision)]
     written: dict[tuple[str, str], Artifact] = {}
-    for target, precision in asked:
-        _write_one(model, folder, target, precision, calibration, written, on_event, batch)
+    for target, one in asked:
+        _write_one(model, folder, target, one, calibration, written, on_event, batch, io)
     for key in written.keys() - set(asked):
         written[key].path.unlink()
     return [written[key] for key in asked]
 
 
-def check_request(targets: Sequence[str], precisions: Sequence[str], *, calibrated: bool) -> None:
+def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrated: bool, io: str = NATIVE) -> None:
     """Refuse what cannot be written, before anything is loaded.
 
     Raises:
-        TargetError: a target lacks a precision.
-        UsageError: an unknown target, int8 without calibration samples, or no TensorFlow, which every target needs.
+        TargetError: no target has one of the precisions, or a target has none of them.
+        UsageError: nothing asked for, an unknown target or ``io``, integers without calibration samples, or no
+            TensorFlow, which every target needs.
     """
     if find_spec("tensorflow") is None:
         raise UsageError(
             "export: TensorFlow is not installed, and files are written with it. `pip install tensorflow`, then"
             " `edgeml export RUN` finishes a run that was searched without it."
         )
-    for module in [plugins.get("targets", target) for target in targets]:
-        for precision in precisions:
-            if precision not in module.PRECISIONS:
-                allowed = ", ".join(module.PRECISIONS)
-                raise TargetError(
-                    f"target {module.__name__.split('.')[-1]}: no precision '{precision}'; it writes {allowed}."
-                )
-    if "int8" in precisions and not calibrated:
-        raise UsageError("int8: needs calibration samples; give --calibration DATA (npz or folder of class folders).")
+    for what, words in (("to", targets), ("precision", precision)):
+        if not words:
+            raise UsageError(f"{what}: got none; at least one is due.")
+    for target in targets:
+        plugins.get("targets", target)  # says which there are
+    reason = precisions.refusal(targets, precision)
+    if reason:
+        raise TargetError(reason)
+    if io not in precisions.IO:
+        raise UsageError(f"io: got '{io}'; {' or '.join(precisions.IO)} is allowed.")
+    integers = [one for one in precision if precisions.is_calibrated([one])]
+    if integers and not calibrated:
+        raise UsageError(
+            f"{integers[0]}: needs calibration samples; give --calibration DATA (npz or folder of class folders)."
+        )
 
 
 def _write_one(
@@ -110,16 +126,17 @@ def _write_one(
     written: dict[tuple[str, str], Artifact],
     on_event: OnEvent,
     batch: int | None,
+    io: str,
 ) -> None:
     if (target, precision) in written:
         return
     module = plugins.get("targets", target)
     for needed_target, needed_precision in module.NEEDS.get(precision, ()):
-        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event, batch)
+        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event, batch, io)
     path = folder / file_name(target, precision)
     on_event(Event("export", path.name))
     sources = {key: artifact.path for key, artifact in written.items()}
-    quantization = module.export(model, precision, path, sources, calibration, batch)
+    quantization = module.export(model, precision, path, sources, calibration, batch, io)
     written[target, precision] = Artifact(path, target, precision, quantization, open_model(path).signature)
 
 
@@ -149,9 +166,15 @@ class _Once:
 
 
 def prove(
-    folded: Any, original: Any, artifacts: Sequence[Artifact], samples: Arrays, name: str, gates: recipe.Verify
+    folded: Any,
+    original: Any,
+    artifacts: Sequence[Artifact],
+    samples: Arrays,
+    name: str,
+    gates: recipe.Verify,
+    on_event: OnEvent = lambda event: None,
 ) -> list[Parity]:
-    """Compare trained = folded, and folded = each file, on ``samples`` (called ``name``).
+    """Compare trained = folded, and folded = each file, on ``samples`` (called ``name``); tell warnings.
 
     Raises:
         ParityError: something differs; the message gathers every failure with its figures.
@@ -168,6 +191,9 @@ def prove(
     for artifact in artifacts:
         loaded = open_model(artifact.path)
         rows.append(row(reference, loaded, artifact.path.name, "file = folded", artifact.precision))
+    for one in rows:
+        for warning in one.warnings:
+            on_event(Event("verify", f"warning: {one.file}: {warning}"))
     failed = [f"{r.file} ({r.what}): {'; '.join(r.failures)}" for r in rows if not r.passed]
     if failed:
         outputs = reference.predict(samples)

@@ -1,8 +1,12 @@
 """Bytes of the files that a network becomes, by format and precision, before any is written.
 
     TFLite float32   4 (weights + channels) + a sum over the operators
+    TFLite float16   2 (weights + channels) + …            each constant has an operator that makes it float32
+    TFLite dynamic       weights + channels · 16.9 + …     4 bytes a weight in kernels of fewer than 1,024
     TFLite int8          weights + channels · 28.7 + …     bias, scale and zero point of every output channel
+    TFLite int16x8       weights + channels · 40.8 + …     biases of 8 bytes
     ONNX float32     4 (weights + biases) + …
+    ONNX float16     2 weights + 4 biases + …              each kernel has an operator that makes it float32
     ONNX int8            weights + channels · 14.1 + …     made from the int8 TFLite file
 
 What an operator adds was fitted on files of our own exporter (``tools/file_bytes``). Names of tensors, which the
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 
 from edgeml.arena import is_apart, with_views, written_apart
 from edgeml.operators import Operator
-from edgeml.records import FILES, File
+from edgeml.precisions import FILES, PRECISIONS, REAL, File
 
 FITTED_ON = "tensorflow 2.21.0, tf2onnx 1.17.0, onnx 1.23.2"
 RELUS = ("relu", "relu6")
@@ -29,7 +33,9 @@ WITH_CHANNELS = ("conv", "depthwise", "dense")
 class Formula:
     """Bytes per weight, per bias and per output channel; in every file; per operator of a kind, ``other`` the rest.
 
-    ``relu``: per fused activation. ``error``: by which share a file may be larger, the most seen among 24 networks that
+    ``relu``: per fused activation. ``edge``: per input and output where real numbers enter and leave integers.
+    ``scale``: per output channel of a kernel that is quantized by itself.
+    ``error``: by which share a file may be larger, the most seen among 24 networks that
     were not fitted on.
     """
 
@@ -40,6 +46,8 @@ class Formula:
     operators: Mapping[str, float]
     relu: float
     error: float
+    edge: float = 0.0
+    scale: float = 0.0
 
 
 def _operators(
@@ -60,21 +68,31 @@ FORMULAS = {  # target, precision: fitted on 28 networks of all search spaces an
     ("tflite", "float32"): Formula(
         4, 0, 4, 0, _operators(414.9, 151.2, 499.4, 248.4, 740.8, 460.0, 1050.0), 288.3, 0.021
     ),
-    ("tflite", "int8"): Formula(1, 0, 28.7, 0, _operators(500.8, 203.5, 489.7, 219.7, 792.5), 266.1, 0.024),
+    ("tflite", "int8"): Formula(1, 0, 28.7, 0, _operators(500.8, 203.5, 489.7, 219.7, 792.5), 266.1, 0.024, edge=150),
     ("onnx", "float32"): Formula(4, 4, 0, 0, _operators(163.6, 31.6, 95.5, 0, 227.8, 108.0, 310.0), 73.5, 0.010),
-    ("onnx", "int8"): Formula(1, 0, 14.1, 0, _operators(661.0, 189.6, 346.3, 34.2, 810.5), 15.8, 0.045),
+    ("onnx", "int8"): Formula(1, 0, 14.1, 0, _operators(661.0, 189.6, 346.3, 34.2, 810.5), 15.8, 0.045, edge=34),
+    ("tflite", "float16"): Formula(2, 0, 2, 0, _operators(681.4, 206.3, 646.0, 292.6, 879.6), 454.8, 0.036),
+    ("tflite", "dynamic"): Formula(1, 0, 4, 0, _operators(404.0, 153.6, 490.6, 208.1, 782.1), 294.2, 0.025, scale=12.9),
+    ("tflite", "int16x8"): Formula(
+        1, 0, 40.8, 0, _operators(348.7, 55.4, 1517.2, 383.5, 1164.9), 443.2, 0.042, edge=120
+    ),
+    ("onnx", "float16"): Formula(2, 4, 0, 0, _operators(207.9, 38.2, 101.6, 32.0, 197.8), 80.8, 0.016),
 }
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What the formulas multiply: scalars of weights and biases, output channels, operators by kind, fused relus."""
+    """What the formulas multiply: biases, output channels, operators by kind, fused relus.
 
-    weights: int
+    ``kernels``: weights and output channels of each. ``edges``: inputs and outputs.
+    """
+
+    kernels: tuple[tuple[int, int], ...]
     biases: int
     channels: int
     kinds: Counter[str]
     relus: int
+    edges: int
 
 
 def counts(operators: Sequence[Operator]) -> Counts:
@@ -82,11 +100,12 @@ def counts(operators: Sequence[Operator]) -> Counts:
     kinds = Counter(operator.kind for operator in with_views(operators) if operator.kind != "input")
     kinds.update(written.kind for operator in operators if is_apart(operator) for written in written_apart(operator))
     return Counts(
-        weights=sum(operator.weights for operator in operators),
+        kernels=tuple((o.weights, o.output_shape[-1]) for o in operators if o.weights),
         biases=sum(operator.biases for operator in operators),
         channels=sum(o.output_shape[-1] for o in operators if o.kind in WITH_CHANNELS),
         kinds=kinds,
         relus=sum(operator.activation in RELUS for operator in operators),
+        edges=_edges(operators),
     )
 
 
@@ -94,9 +113,12 @@ def file_bytes(operators: Sequence[Operator], files: Iterable[File] = FILES) -> 
     """Return the bytes of those of a network's files that there is a formula for, ``{target: {precision: bytes}}``."""
     seen = counts(operators)
     found: dict[str, dict[str, int]] = {}
-    for target, precision in files:
-        if (target, precision) in FORMULAS:
-            found.setdefault(target, {})[precision] = _bytes(seen, FORMULAS[target, precision])
+    for file in files:
+        formula = FORMULAS.get((file.target, file.precision))
+        if formula is not None:
+            is_real = file.io == REAL and PRECISIONS[file.precision].is_integer
+            edges = formula.edge * seen.edges if is_real else 0.0
+            found.setdefault(file.target, {})[file.precision] = round(_bytes(seen, file.precision, formula) + edges)
     return found
 
 
@@ -108,8 +130,26 @@ def at_most(predicted: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, i
     }
 
 
-def _bytes(seen: Counts, formula: Formula) -> int:
+def _edges(operators: Sequence[Operator]) -> int:
+    read = {name for operator in operators for name in operator.inputs}
+    return sum((operator.kind == "input") + (operator.name not in read) for operator in operators)
+
+
+def kernel_bytes(seen: Counts, precision: str, weight: float) -> float:
+    """Return what the kernels take at ``weight`` bytes each weight; small ones stay float32 where the format says."""
+    least = PRECISIONS[precision].least
+    return sum(weights * (weight if weights >= least else 4) for weights, _ in seen.kernels)
+
+
+def scaled_channels(seen: Counts, precision: str) -> int:
+    """Return the output channels of the kernels that the format does not leave in float32."""
+    least = PRECISIONS[precision].least
+    return sum(channels for weights, channels in seen.kernels if weights >= least)
+
+
+def _bytes(seen: Counts, precision: str, formula: Formula) -> float:
     other = formula.operators["other"]
     records = sum(formula.operators.get(kind, other) * count for kind, count in seen.kinds.items())
-    scalars = formula.weight * seen.weights + formula.bias * seen.biases + formula.channel * seen.channels
-    return round(scalars + formula.fixed + records + formula.relu * seen.relus)
+    scalars = kernel_bytes(seen, precision, formula.weight) + formula.bias * seen.biases
+    channels = formula.channel * seen.channels + formula.scale * scaled_channels(seen, precision)
+    return scalars + channels + formula.fixed + records + formula.relu * seen.relus

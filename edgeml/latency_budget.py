@@ -22,7 +22,7 @@ from edgeml.devices.profile import Profile
 from edgeml.errors import NotMeasuredError, TargetError, UsageError
 from edgeml.operators import Operator
 from edgeml.recipe import Recipe
-from edgeml.records import Budget, Event, File, Limit
+from edgeml.records import Budget, Event, Limit
 from edgeml.run_folder import RunFiles
 from edgeml.runtimes import Arrays
 from edgeml.search.feasibility import Profiles
@@ -30,6 +30,7 @@ from edgeml.search.space import Space
 
 OnEvent = Callable[[Event], None]
 TARGETS = {**calibration.TARGETS, "vela": "tflite"}
+Key = tuple[str, str]  # of a file: target and precision
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ def standings(
     samples: Arrays,
     on_event: OnEvent,
     *,
-    have: Mapping[File, Path] | None = None,
-    timed_ms: Mapping[File, float] | None = None,
+    have: Mapping[Key, Path] | None = None,
+    timed_ms: Mapping[Key, float] | None = None,
 ) -> tuple[Standing, ...]:
     """Say how a folded ``model`` stands against every latency limit.
 
@@ -180,12 +181,12 @@ def standings(
     missing = {_file(limit) for limit in here} - have.keys()  # one file may speak for several limits
     to_time = {_file(limit) for limit in here if limit.device == HOST} - timed_ms.keys()
     with tempfile.TemporaryDirectory() as place:
-        files = {**have, **_written(model, sorted(missing), place, samples, on_event)}
+        files = {**have, **_written(recipe, model, sorted(missing), place, samples, on_event)}
         times = {**timed_ms, **_timed(recipe, {file: files[file] for file in sorted(to_time)}, samples)}
         return tuple(_standing(limit, profiles.get(limit), operators, files, times) for limit in limits)
 
 
-def _file(limit: Limit) -> File:
+def _file(limit: Limit) -> Key:
     return TARGETS[limit.runtime], limit.precision
 
 
@@ -193,17 +194,21 @@ def _is_judged_here(limit: Limit, profiles: Profiles) -> bool:
     return limit.device == HOST or profiles[limit].judge == "vela"
 
 
-def _written(model: Any, missing: Sequence[File], place: str, samples: Arrays, on_event: OnEvent) -> dict[File, Path]:
+def _written(
+    recipe: Recipe, model: Any, missing: Sequence[Key], place: str, samples: Arrays, on_event: OnEvent
+) -> dict[Key, Path]:
     few = {name: values[: calibration.FINALIST_SAMPLES] for name, values in samples.items()}
     found = {}
     for target, precision in missing:
         folder = Path(place) / f"{target}_{precision}"
         folder.mkdir()
-        found[target, precision] = exporting.write(model, folder, [target], [precision], few, on_event)[0].path
+        found[target, precision] = exporting.write(
+            model, folder, [target], [precision], few, on_event, io=recipe.export.io
+        )[0].path
     return found
 
 
-def _timed(recipe: Recipe, files: Mapping[File, Path], samples: Arrays) -> dict[File, float]:
+def _timed(recipe: Recipe, files: Mapping[Key, Path], samples: Arrays) -> dict[Key, float]:
     if not files:
         return {}
     names = {f"{target} {precision}": (target, precision) for target, precision in files}
@@ -218,8 +223,8 @@ def _standing(
     limit: Limit,
     known: Profile | None,
     operators: Sequence[Operator],
-    files: Mapping[File, Path],
-    times: Mapping[File, float],
+    files: Mapping[Key, Path],
+    times: Mapping[Key, float],
 ) -> Standing:
     try:
         predicted = None if known is None else known.predict(operators)

@@ -21,6 +21,7 @@ from edgeml.exporting import Artifact
 from edgeml.kinds import kind_of
 from edgeml.latency_budget import Standing
 from edgeml.parity import Parity, own_rounding
+from edgeml.precisions import is_calibrated
 from edgeml.recipe import Search
 from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
@@ -61,7 +62,7 @@ def report(
     x = x.astype("float32")
     by_file = evaluation.files(artifacts, x, kind_of(x.shape[1:]).sample)
     rows = evaluation.metrics(by_file, y, balanced=pipeline.is_skewed(run))
-    evaluation.check_drop(rows, artifacts, run.recipe.verify.int8_max_accuracy_drop)
+    evaluation.check_drop(rows, artifacts, run.recipe.verify)
     dataset = run.dataset()
     labels = dataset["labels"]
     chosen = selection.Selection(field, choice, tuple(said[one.id] for one in field.finalists))
@@ -108,7 +109,7 @@ def write(
         graph: what ships.
         artifacts: the exported files.
         samples: real inputs by name, (N, …) each, of which some become golden.
-        calibration: what int8 ranges were taken from.
+        calibration: what integer ranges were taken from.
         split: where the calibration samples come from.
     """
     manifest = report["manifest"]
@@ -183,7 +184,7 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Js
         if a.quantization:
             roles[a.path.name]["quantization"] = {
                 **exporting.signature_json(a), "method": a.quantization.method, "ranges": a.quantization.ranges,
-                "calibration": calibration,
+                "calibration": calibration if is_calibrated([a.precision]) else {},
             }  # fmt: skip
     return roles
 

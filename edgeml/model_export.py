@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, ensemble, exporting, framing, manifests, recipe, timing
+from edgeml import bundle, ensemble, exporting, framing, manifests, precisions, recipe, timing
 from edgeml.assembly import Graph, fold
 from edgeml.errors import DataError, UsageError
 from edgeml.exportable import exportable
@@ -40,6 +40,7 @@ def export(
     layout: str | None = None,
     scale: Numbers | None = None,
     offset: Numbers | None = None,
+    io: str = precisions.NATIVE,
     gates: recipe.Verify | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Path:
@@ -49,41 +50,43 @@ def export(
         model: Functional or Sequential.
         out: the bundle's folder.
         to: targets.
-        precision: number formats.
+        precision: number formats, of which each target writes those that it has.
         samples: (N, …) raw inputs on which every file is compared with Keras, or a mapping from the model's inputs to
             them; random ones if missing. Their layout is the files'.
-        calibration: inputs that int8 ranges are taken from, likewise.
+        calibration: inputs that ranges of int8 and int16x8 are taken from, likewise.
         labels: class names in the order of the output that is a softmax, or of the first.
         batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files.
         layout: "nhwc" or "nchw", of images in the files; if None, the model's own.
         scale: the model was trained on scale · x + offset, and the files shall take x; one number, or one per channel.
         offset: see ``scale``.
+        io: what enters and leaves int8 and int16x8 files: "native" (integers) or "float32".
         gates: limits of parity.
         on_event: called as the work proceeds.
 
     Raises:
-        UsageError: ``out`` is occupied, int8 without calibration, labels or a frame that do not fit the model.
+        UsageError: ``out`` is occupied, integers without calibration, labels or a frame that do not fit the model.
         TargetError: a target cannot take this network. DataError: samples that do not fit the model.
         ParityError: a file computes something else.
     """
     place, limits = Path(out), gates or recipe.Verify()
     bundle.check_place(place)
     to, precision = exporting.words(to), exporting.words(precision)
+    exporting.check_request(to, precision, calibrated=calibration is not None, io=io)
     own = exportable(model, to, precision)
     batch = _batch(own, batch)
     model = framing.framed(own, scale, offset, layout)
     layout = layout or framing.layout_of(own)
-    graph = fold(model, tuple((target, one) for target in to for one in precision), strict=False)
+    graph = fold(model, precisions.files(to, precision, io), strict=False)
     inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
     fed = None if calibration is None else _fitting(calibration, model, "calibration")
     _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
-        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event, batch=batch)
+        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io)
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
-        parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits)
+        parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         on_event(Event("benchmark", "interleaved rounds"))
         paths = {a.path.name: a.path for a in artifacts}
         latency, _ = timing.measure(

@@ -22,7 +22,7 @@ class Operator(NamedTuple):
 
     ``inputs``: names of the operators that feed it (``"input"`` for the graph's). ``output_shape`` without batch.
     ``weights`` and ``biases``: scalars. ``kernel``: (height, width) or ``()``. ``activation``: what is fused into it.
-    ``bytes_per_element``: of the output; 1 (int8) unless a file says otherwise. ``float_only``: it has no int8 form.
+    ``bytes_per_element``: of the output; 1 (int8) unless a file says otherwise. ``float_only``: it is float32, always.
     """
 
     name: str

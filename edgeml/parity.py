@@ -4,8 +4,8 @@ The reference is Keras. For float files, logits are compared where the graph end
 to a constant, so log-probabilities, centred per row, differ as the logits do. Their largest difference is judged as a
 share of the logits' range (element-wise relative error explodes near zero, softmax hides errors). Outputs that are no
 probabilities are compared as they are, by the same measure. Where the output is an arithmetic mean of softmaxes there
-are no logits: probabilities are compared. int8 files are judged by signal-to-quantization-noise ratio, cosine
-similarity and decisions.
+are no logits: probabilities are compared. Files with weights as halves are judged likewise, by a limit of their own;
+files with weights or activations as integers by signal-to-quantization-noise ratio and cosine similarity.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgeml.runtimes import Arrays, Loaded, Signature
 Float = NDArray[np.float64]
 ENSEMBLE = "ensemble"  # the name of a compiled ensemble
 SOFTMAX, MIXTURE, VALUES = "softmax", "mixture", "values"  # what a graph ends in: softmax, a mean of them, else
+FLOATS = ("float32", "float16")  # compute in real numbers with weights as they are, or rounded
 LEAST_RANGE = 0.05  # of logits, or of the largest value: a smaller range is within a few roundings of float32
 MOST_DB = 200.0  # of equal outputs; float32 itself carries 144 dB
 LOGIT_FLOOR = 1e-12  # probabilities below it carry no logit: float32 softmax underflows there
@@ -51,6 +52,7 @@ class Parity:
     cosine: float | None
     passed: bool
     failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def mismatches(reference: Signature, other: Signature) -> list[str]:
@@ -106,25 +108,37 @@ def _judged(
     kinds: Sequence[str],
 ) -> Parity:
     by_range = MIXTURE not in kinds  # such a graph is an ensemble, and has one output
-    limit = gates.float32_max_range_error if by_range else gates.float32_max_probability_error
-    tie = 2 * limit if precision == "float32" else 0.0
+    limit = _float_limit(gates, precision, by_range=by_range)
+    tie = 2 * limit
     measured = [measure(want, have, kind, tie) for (want, have), kind in zip(pairs, kinds, strict=True)]
     worst = max(measured, key=lambda m: m.max_abs)
     sqnr, cosine = min(m.sqnr_db for m in measured), min(m.cosine for m in measured)
     range_error, agreement = max(m.range_error for m in measured), min(m.top1_agreement for m in measured)
-    if precision == "float32":
+    if precision in FLOATS:
         error = range_error if by_range else worst.max_abs
         name = "share of the output range" if by_range else "largest difference"
         checks = [(f"{name} {error:.2e} > {limit:.0e}", not error <= limit),
                   (f"top-1 agreement {agreement:.4f} < 1 outside ties", agreement < 1.0)]  # fmt: skip
     else:
-        error, limit, name = sqnr, gates.int8_min_sqnr_db, "SQNR in dB, at least"
+        error, name = sqnr, "SQNR in dB, at least"
+        limit, least = gates.of(precision, "min_sqnr_db") or 0.0, gates.of(precision, "min_cosine") or 0.0
         checks = [(f"SQNR {sqnr:.1f} dB < {limit:g} dB", not sqnr >= limit),
-                  (f"cosine {cosine:.4f} < {gates.int8_min_cosine:g}", cosine < gates.int8_min_cosine)]  # fmt: skip
+                  (f"cosine {cosine:.4f} < {least:g}", cosine < least)]  # fmt: skip
     failures = tuple(text for text, is_broken in checks if is_broken)
+    usual = gates.of(precision, "warn_sqnr_db")
+    is_low = usual is not None and sqnr < usual and not failures
+    warnings = (f"SQNR {sqnr:.1f} dB < {usual:g} dB; look at its accuracy",) if is_low else ()
     samples = len(pairs[0][0])
     return Parity(file, reference, what, inputs_name, samples, precision, name, error, limit, worst.max_abs,
-                  range_error, agreement, sqnr, cosine, not failures, failures)  # fmt: skip
+                  range_error, agreement, sqnr, cosine, not failures, failures, warnings)  # fmt: skip
+
+
+def _float_limit(gates: recipe.Verify, precision: str, *, by_range: bool) -> float:
+    """Return what logits or probabilities of a float file may differ by; 0 for others, which are judged otherwise."""
+    if precision == "float16":
+        return gates.float16_max_range_error
+    limit = gates.float32_max_range_error if by_range else gates.float32_max_probability_error
+    return limit if precision == "float32" else 0.0
 
 
 @dataclass(frozen=True)

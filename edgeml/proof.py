@@ -21,6 +21,7 @@ from edgeml import ensemble, exporting, intervals, pipeline, timing
 from edgeml.assembly import Assembled, Field, fold, probabilities_of
 from edgeml.controls import EQUAL, Controls
 from edgeml.ensemble import Choice
+from edgeml.precisions import File
 from edgeml.recipe import Recipe
 from edgeml.records import Cost
 from edgeml.run_folder import RunFolder
@@ -133,7 +134,7 @@ def measured(
     for number, rival in enumerate(rivals):
         graph = fold(
             ensemble.side_by_side([models[name] for name in rival.ids], rival.weights, rival.mean),
-            ((target, PRECISION),),
+            (File(target, PRECISION),),
         )
         place = folder / str(number)
         place.mkdir(parents=True)

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from edgeml.errors import DataError
-from edgeml.recipe import Augment, Data, Ensemble, Recipe, Search, Splits, Train, with_defaults
+from edgeml.recipe import Augment, Data, Ensemble, Recipe, Search, Splits, Train
+from edgeml.recipe_defaults import with_defaults
 from edgeml.records import Budget, Limit
 
 DEFAULT_PARAMS = 30_000

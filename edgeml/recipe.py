@@ -3,19 +3,19 @@
 Each field carries its own rule in ``metadata``: ``doc`` (one line), and where they apply ``min`` / ``max`` / ``above``
 (numbers), ``choices`` (allowed words), ``plugin`` (the folder whose file names are allowed), ``one_of`` (accepted words
 beside the type), ``pattern`` (text), ``min_items`` (lists; at 1, one item may stand for the list), ``follows`` (the
-default follows from other keys, see ``with_defaults``). ``recipe_rules`` turns them into checks, messages and JSON
+default follows from other keys, see ``recipe_defaults``). ``recipe_rules`` turns them into checks, messages and JSON
 Schema; ``recipe_file`` reads YAML into these records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from edgeml.kinds import NAMES
-from edgeml.records import COUNTS, Budget, File
+from edgeml.precisions import IO, NATIVE, PRECISIONS, File, files
+from edgeml.records import COUNTS, Budget
 
 SCHEMA_VERSION = 1
 ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
@@ -26,8 +26,6 @@ MINIMISED = (*COUNTS, LATENCY)
 OBJECTIVES = (*MAXIMISED, *MINIMISED)
 TREES = ("random_forest", "hist_gradient_boosting")
 SCHEDULES = ("cosine", "plateau", "constant")
-HALVING_EPOCHS = 9  # from here on Hyperband has three rungs: 1, 3 and 9 epochs
-STOPPING_EPOCHS, STOPPING_PATIENCE = 10, 5  # trials of more than 10 epochs end after 5 that bring nothing
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 PLATEAU_PATIENCE = 5  # epochs without a lower val_loss before schedule plateau lowers the rate
 
@@ -215,13 +213,22 @@ class Export:
     """Which files are written."""
 
     targets: tuple[str, ...] = rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
-    precision: tuple[str, ...] = rule(("float32", "int8"), "number formats", choices=("float32", "int8"), min_items=1)
-    calibration_samples: int = rule(256, "training samples that int8 ranges are taken from", min=32, max=100_000)
+    precision: tuple[str, ...] = rule(
+        ("float32", "int8"), "number formats; each target writes those that it has", choices=tuple(PRECISIONS),
+        min_items=1,
+    )  # fmt: skip
+    io: str = rule(
+        NATIVE, "what enters and leaves int8 and int16x8 files: integers (of ONNX files, uint8 in and real numbers"
+        " out), or float32 at both ends", choices=IO,
+    )  # fmt: skip
+    calibration_samples: int = rule(
+        256, "training samples that ranges of int8 and int16x8 are taken from", min=32, max=100_000
+    )
 
     @property
     def files(self) -> tuple[File, ...]:
-        """Every target at every precision."""
-        return tuple((target, precision) for target in self.targets for precision in self.precision)
+        """Of every target those of the precisions that it writes."""
+        return files(self.targets, self.precision, self.io)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,9 +239,26 @@ class Verify:
     float32_max_probability_error: float = rule(
         1e-5, "largest probability difference, where there are no logits", above=0.0
     )
+    float16_max_range_error: float = rule(
+        2e-3, "largest difference of logits, or of probabilities where there are none, as a share of their range",
+        above=0.0,
+    )  # fmt: skip
+    float16_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
+    dynamic_min_sqnr_db: float = rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
+    dynamic_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
+    dynamic_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
     int8_min_sqnr_db: float = rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
+    int8_warn_sqnr_db: float = rule(20.0, "a lower ratio is told as a warning", min=0.0)
     int8_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
     int8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
+    int16x8_min_sqnr_db: float = rule(30.0, "least signal-to-quantization-noise ratio", min=0.0)
+    int16x8_min_cosine: float = rule(0.999, "least cosine similarity", min=0.0, max=1.0)
+    int16x8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
+
+    def of(self, precision: str, gate: str) -> float | None:
+        """Return the limit of a gate for files of one precision, ``max_accuracy_drop`` say; None if it has none."""
+        limit: float | None = getattr(self, f"{precision}_{gate}", None)
+        return limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,24 +290,3 @@ class Recipe:
         """The counts that the budget limits or the search minimises."""
         asked = {*self.budget.keys, *(self.search.objectives or ())}
         return tuple(key for key in COUNTS if key in asked)
-
-
-FOLLOWING = tuple(one.name for one in fields(Search) if one.metadata.get("follows"))
-
-
-def with_defaults(recipe: Recipe, left_out: Container[str] = FOLLOWING) -> Recipe:
-    """Fill in those keys of ``search`` whose defaults follow from other keys, where they are ``left_out``."""
-    search = recipe.search
-    oracle = default_oracle(search.epochs) if "oracle" in left_out else search.oracle
-    patient = oracle != "hyperband" and search.epochs > STOPPING_EPOCHS  # Hyperband stops trials itself
-    found: dict[str, Any] = {
-        "oracle": oracle,
-        "early_stopping": STOPPING_PATIENCE if patient else None,
-        "member_share": SHARES[: recipe.ensemble.max_members],
-    }
-    return replace(recipe, search=replace(search, **{key: found[key] for key in FOLLOWING if key in left_out}))
-
-
-def default_oracle(epochs: int) -> str:
-    """Return who proposes where nobody is named: successive halving, if a trial is long enough to be halved."""
-    return "hyperband" if epochs >= HALVING_EPOCHS else "random"

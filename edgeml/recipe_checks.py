@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeml.recipe import LATENCY, MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Recipe, Search, Splits, Train, default_oracle
+from edgeml import precisions
+from edgeml.recipe import LATENCY, MAXIMISED, PLATEAU_PATIENCE, SEVERAL, Export, Recipe, Search, Splits, Train
+from edgeml.recipe_defaults import default_oracle
 from edgeml.records import Budget
 from edgeml.strict_yaml import Node
 
@@ -79,8 +81,9 @@ def _check_trees(recipe: Recipe, node: Node) -> None:
     """Decision trees are float32 only, and no profile says how long they take: they are timed, here."""
     given = node.value["ensemble"].value["trees"]
     other = next((limit for limit in recipe.budget.latency if (limit.device, limit.precision) != HOST_FLOAT32), None)
+    written = next((word for word in recipe.export.precision if word != "float32"), None)
     found = (
-        "export.precision int8" if "int8" in recipe.export.precision
+        f"export.precision {written}" if written
         else "budget.arena_bytes, of an int8 file," if recipe.budget.arena_bytes is not None
         else f"a latency limit on {other.where}" if other else None
     )  # fmt: skip
@@ -100,6 +103,14 @@ def _check_latency(recipe: Recipe, node: Node) -> None:
             "got latency, and no budget.latency; a limit there says of which device, runtime and precision. Add one,"
             " with a large max_ms if it should not bind."
         )
+
+
+def _check_export(export: Export, node: Node) -> None:
+    """Every precision is some target's, and every target writes a file."""
+    reason = precisions.refusal(export.targets, export.precision)
+    if reason:
+        given = node.value.get("precision") or node.value["targets"]  # the other one is the default
+        raise given.error(reason)
 
 
 def _check_early_stopping(train: Train, node: Node) -> None:
@@ -123,6 +134,7 @@ CHECKS: Mapping[Any, Callable[[Any, Node], None]] = {
     Splits: _check_shares,
     Budget: _check_limits,
     Search: _check_objectives,
+    Export: _check_export,
     Train: _check_early_stopping,
     Recipe: _check_recipe,
 }

@@ -7,7 +7,7 @@ An error is one line, its place in front:
 
 Beyond the plain types: one word may stand for a list of one (``space: ds_cnn``), a fraction is ``1/2`` or ``0.5``, an
 integer may be ``3e4`` (as in JSON Schema), and ``null`` says "none" where a key may be left out for none. Keys whose
-defaults follow from other keys are filled in here (``recipe.with_defaults``): a recipe that was read states them all.
+defaults follow from other keys are filled in here (``recipe_defaults``): a recipe that was read states them all.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 from edgeml import recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.plugins import did_you_mean
-from edgeml.recipe import FOLLOWING, Recipe, with_defaults
+from edgeml.recipe import Recipe
 from edgeml.recipe_checks import CHECKS
+from edgeml.recipe_defaults import FOLLOWING, with_defaults
 from edgeml.recipe_rules import Field
 from edgeml.strict_yaml import MAX_BYTES, MAX_DEPTH, Node, shown
 

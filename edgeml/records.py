@@ -12,8 +12,6 @@ from fractions import Fraction
 from numbers import Real
 from typing import Any
 
-File = tuple[str, str]  # target and precision
-FILES: tuple[File, ...] = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
 # Budget keys that bear the name of a Cost field.
 COUNTS = ("params", "macs", "weight_bytes", "file_bytes", "peak_activation_bytes", "arena_bytes")
 

@@ -23,7 +23,7 @@ from edgeml.operators import Operator, Shape, without_batch
 FILE_IDENTIFIER = b"TFL3"  # bytes 4..8 of the flatbuffer
 ACTIVATIONS = {0: "linear", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}  # ActivationFunctionType
 BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1, 10: 8}  # of TensorType: float32, float16, int32, …
-INTEGERS = {2: "<i4", 4: "<i8", 7: "<i2"}  # TensorType of quantized biases
+NUMBERS = {1: "<f2", 2: "<i4", 4: "<i8", 7: "<i2"}  # TensorType of biases; the rest are float32
 
 
 def tflite_operators(path: Path) -> tuple[Operator, ...]:
@@ -117,8 +117,11 @@ class _Reader:
     def bias(self, node: Any, place: int) -> int:
         """Return how many scalars the bias at input ``place`` has; 0 where it is missing or nothing but zeros."""
         tensor = int(node.inputs[place]) if len(node.inputs) > place else -1
-        data = self.model.buffers[self.tensors[tensor].buffer].data if tensor in self.constants else None
-        if data is not None and not np.frombuffer(data, INTEGERS.get(self.tensors[tensor].type, "<f4")).any():
+        if tensor not in self.constants:
+            return 0
+        stored = self.tensors[self.constants[tensor]]
+        data = self.model.buffers[stored.buffer].data
+        if data is not None and not np.frombuffer(data, NUMBERS.get(stored.type, "<f4")).any():
             return 0
         return self.scalars(tensor)
 

@@ -230,13 +230,14 @@ def test_golden_inputs_are_64_whatever_there_is(count, shape):
 
 def test_limits_are_shares_of_the_range_where_there_are_no_probabilities():
     scores = np.full((64, 4), 0.25)
-    assert bundle.golden_limits("float32", {"y": scores})["max_abs_limit"] == bundle.OTHER_MACHINE_FLOAT_LIMIT
+    assert bundle.golden_limits("float32", {"y": scores})["max_abs_limit"] == bundle.OTHER_MACHINE_LIMITS["float32"]
     metres = np.linspace(-500, 1500, 64)[:, None]
     for precision, share in (("float32", 1e-4), ("int8", 16 / 256)):
         limits = bundle.golden_limits(precision, {"y": metres})
         assert limits["max_abs_limit"] == pytest.approx(2000 * share)
     assert (
-        bundle.golden_limits("float32", {"y": np.zeros((64, 2))})["max_abs_limit"] == bundle.OTHER_MACHINE_FLOAT_LIMIT
+        bundle.golden_limits("float32", {"y": np.zeros((64, 2))})["max_abs_limit"]
+        == bundle.OTHER_MACHINE_LIMITS["float32"]
     )
 
 

@@ -16,6 +16,7 @@ from edgeml.errors import TargetError
 from edgeml.foreign_child import opened
 from edgeml.keras_operators import as_if_trained, keras_operators
 from edgeml.operators import Operator
+from edgeml.precisions import File
 from edgeml.records import Cost
 
 L = keras.layers
@@ -94,7 +95,9 @@ def test_a_graph_with_too_many_orders_is_charged_its_given_order(monkeypatch):
 
 def test_bytes_by_precision():
     cost = costs.cost([Operator("x", "input", (), (4,)), Operator("d", "dense", ("x",), (3,), 12, 3, 12)])
-    assert cost.weight_bytes == {"float32": 60, "int8": 24}
+    assert cost.weight_bytes == {"float32": 60, "float16": 30, "dynamic": 60, "int8": 24, "int16x8": 36}
+    large = costs.cost([Operator("x", "input", (), (64,)), Operator("d", "dense", ("x",), (16,), 1024, 16)])
+    assert large.weight_bytes["dynamic"] == 1024 + 4 * 16  # a kernel of fewer than 1,024 weights stays float32
     assert (cost.params, cost.macs, cost.peak_activation_bytes) == (15, 12, 7)
 
 
@@ -103,10 +106,10 @@ def test_only_what_is_asked_for_is_counted():
     everything = costs.cost(operators)
     assert everything.arena_bytes == {"int8": arena.arena_bytes(operators)}
     assert everything.file_bytes == file_bytes.file_bytes(operators)
-    one = costs.cost(operators, [("onnx", "int8")], ("arena_bytes",))
+    one = costs.cost(operators, [File("onnx", "int8")], ("arena_bytes",))
     assert one.weight_bytes == {"int8": 24}
     assert (one.arena_bytes, one.file_bytes) == (everything.arena_bytes, {})
-    assert costs.cost(operators, [("onnx", "int8")]).file_bytes == {
+    assert costs.cost(operators, [File("onnx", "int8")]).file_bytes == {
         "onnx": {"int8": everything.file_bytes["onnx"]["int8"]}
     }
 

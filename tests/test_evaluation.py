@@ -1,9 +1,17 @@
 """What the report shows of single samples, and the baselines, for every kind of data."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edgeml import evaluation
+from edgeml.errors import GateError
+from edgeml.exporting import Artifact
+from edgeml.precisions import PRECISIONS
+from edgeml.recipe import Verify
+from edgeml.runtimes import Signature
 
 NAMES = ("a", "b")
 SHAPES = {"vectors": (5,), "windows": (130, 8), "images": (9, 9, 1)}
@@ -36,6 +44,19 @@ def test_a_window_is_thinned_out_and_scaled_by_each_channels_range():
     assert np.min(row["lines"]) >= 0
     assert np.max(row["lines"]) <= 1
     assert set(row["lines"][1]) == {0}, "a constant channel"
+
+
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p != "float32"])
+def test_every_precision_but_float32_has_a_gate_of_accuracy(precision):
+    signature = Signature((), ())
+    files = [Artifact(Path(p), "tflite", p, None, signature) for p in ("float32", precision)]
+    rows = [{"file": "float32", "accuracy": 0.9}, {"file": precision, "accuracy": 0.88, "interval_95": (0.8, 0.95)}]
+    with pytest.raises(
+        GateError, match=rf"^{precision}: .* 2.00 points below .* Raise verify.{precision}_max_accuracy"
+    ):
+        evaluation.check_drop(rows, files, Verify())
+    evaluation.check_drop(rows, files, replace(Verify(), **{f"{precision}_max_accuracy_drop": 0.02}))
+    evaluation.check_drop(rows, files[1:], Verify())  # nothing to hold it against
 
 
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (6000,), (5000, 2)], ids=str)

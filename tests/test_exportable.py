@@ -281,6 +281,6 @@ def test_extremes_judge_a_file_unless_the_model_itself_is_all_rounding_there(mon
     with np.load(place / "golden.npz") as archive:
         assert archive["inputs"][48].any()
     assert edgeml.verify(place)["passed"]
-    monkeypatch.setattr(bundle, "OTHER_MACHINE_FLOAT_LIMIT", 1e-12)
+    monkeypatch.setitem(bundle.OTHER_MACHINE_LIMITS, "float32", 1e-12)
     with pytest.raises(ParityError, match=r"model.onnx: on extreme inputs .* output 'scores' differs by"):
         edgeml.export(model, tmp_path / "off", to="onnx", samples=x)

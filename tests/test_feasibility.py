@@ -8,6 +8,7 @@ from edgeml import costs
 from edgeml.devices.profile import Profile
 from edgeml.errors import BudgetError
 from edgeml.operators import Operator
+from edgeml.precisions import File
 from edgeml.records import Budget, Limit
 from edgeml.search.feasibility import PATIENCE, Feasibility
 
@@ -89,10 +90,10 @@ def test_only_the_files_that_are_exported_count():
         operators = judge(Budget())._operators
         return Feasibility(operators, Budget(**limit), files=files).accepts({"n": 1_000}, 0)
 
-    assert judged([("tflite", "int8")], weight_bytes=1_000)
-    assert not judged([("tflite", "float32")], weight_bytes=1_000)
-    assert judged([("onnx", "int8")], file_bytes=4_000)
-    assert not judged([("onnx", "int8"), ("onnx", "float32")], file_bytes=4_000)
+    assert judged([File("tflite", "int8")], weight_bytes=1_000)
+    assert not judged([File("tflite", "float32")], weight_bytes=1_000)
+    assert judged([File("onnx", "int8")], file_bytes=4_000)
+    assert not judged([File("onnx", "int8"), File("onnx", "float32")], file_bytes=4_000)
 
 
 def test_tiny_networks_wait_until_there_are_no_others():

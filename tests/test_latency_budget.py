@@ -52,6 +52,13 @@ def test_a_limit_that_nothing_could_be_held_against_is_refused(limit, message):
         latency_budget.check(recipe(HOST, limit))
 
 
+def test_only_float32_and_int8_are_predicted():
+    """A recipe says so itself; a budget in Python may say anything."""
+    said = r"^latency limit on host/litert/float16: precision 'float16'; float32 and int8 are predicted and judged"
+    with pytest.raises(UsageError, match=said):
+        catalogue.check(Limit("host", "litert", "float16", 1))
+
+
 def test_a_device_whose_extra_is_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ethosu.vela", None)
     with pytest.raises(UsageError, match=r"pip install 'edgeml-export\[ethos\]'"):

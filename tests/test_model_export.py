@@ -11,8 +11,11 @@ import pytest
 from networks import pictures, separable
 
 import edgeml
-from edgeml import bundle, checking, foreign, golden
+from edgeml import bundle, checking, exporting, foreign, golden
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
+from edgeml.precisions import FILES, IO, PRECISIONS
+from edgeml.report.snippets import snippets
+from edgeml.verbs import make
 
 L = keras.layers
 BOTH = ("float32", "int8")
@@ -82,6 +85,68 @@ def test_a_bundle_holds_what_the_contract_says(made):
         if quantization:
             assert quantization["calibration"]["samples"] == 64
             assert quantization["input"]["dtype"] in ("int8", "uint8")
+
+
+@pytest.fixture(scope="module", params=IO)
+def every(request, tmp_path_factory):
+    """A bundle of all files that there are."""
+    place = tmp_path_factory.mktemp("every") / request.param
+    return request.param, edgeml.export(separable("hard_swish"), place, precision=list(PRECISIONS), io=request.param,
+                                        samples=pictures(80), calibration=pictures(64))  # fmt: skip
+
+
+def test_a_bundle_of_every_precision_is_verified_and_timed_by_its_own_scripts(every):
+    _, place = every
+    ran = subprocess.run([sys.executable, "-I", place / "verify.py", "--json"], capture_output=True, text=True)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, len(found["parity"])) == (0, len(FILES)), ran.stdout + ran.stderr
+    for row in found["parity"]:
+        assert row["max_abs"] <= row["limit"] / 4, row  # on the machine that proved it
+    script = [sys.executable, "-I", place / "benchmark.py", "--rounds", "2", "--json", place.parent / "times.json"]
+    subprocess.run(script, check=True, capture_output=True)
+    rows = json.loads((place.parent / "times.json").read_text())["results"]
+    assert [row["file"] for row in rows] == [one["path"] for one in bundle.models(bundle.read(place))]
+
+
+def test_the_manifest_says_what_enters_each_file(every):
+    io, place = every
+    manifest = bundle.read(place)
+    native = {"model_int8.tflite": "int8", "model_int16x8.tflite": "int16", "model_int8.onnx": "uint8"}
+    entries = {entry["path"]: entry for entry in bundle.models(manifest)}
+    assert set(entries) == {exporting.file_name(target, precision) for target, precision, _ in FILES}
+    for name, entry in entries.items():
+        stated = entry.get("quantization", {})
+        assert bool(stated) is (entry["precision"] != "float32")
+        assert stated.get("input", {}).get("dtype") == (native.get(name) if io == "native" else None)
+        assert bool(stated.get("calibration")) is PRECISIONS[entry["precision"]].is_integer
+    assert {row["file"]: row["gate"] for row in manifest["parity"][1:]} == {
+        name: entry["precision"] for name, entry in entries.items()
+    }
+
+
+def test_the_command_line_says_precision_and_io(tmp_path):
+    separable().save(tmp_path / "net.keras")
+    np.savez(tmp_path / "x.npz", x=pictures(40))
+    files = {"samples": tmp_path / "x.npz", "calibration": tmp_path / "x.npz", "labels": None}
+    ask = tmp_path / "net.keras", "tflite,onnx", "dynamic,int8", "float32", tmp_path / "out", files, None, {}, ()
+    _, document = make.export_model(*ask, lambda event: None, None)
+    models = {entry["path"]: entry for entry in document["files"] if entry["role"] == "model"}
+    assert sorted(models) == ["model_dynamic.tflite", "model_int8.onnx", "model_int8.tflite"]
+    assert all(entry["quantization"]["input"] == {} for entry in models.values())
+    with pytest.raises(UsageError, match=r"^io: got 'real'; native or float32 is allowed\."):
+        make.export_model(*ask[:3], "real", *ask[4:], lambda event: None, None)
+
+
+def test_the_snippets_run_as_the_card_shows_them(every, monkeypatch):
+    """Of each file, as if it were the only one."""
+    _, place = every
+    manifest = bundle.read(place)
+    monkeypatch.chdir(place)
+    for entry in bundle.models(manifest):
+        (shown,) = snippets(manifest, [entry])
+        said: list[str] = []
+        exec(str(shown["code"]), {"print": lambda value, said=said: said.append(value)})
+        assert 0 <= said[0] < 5, shown["code"]
 
 
 def test_it_can_be_verified_from_python_and_alone(made):

@@ -4,7 +4,8 @@ import pytest
 
 from edgeml import costs
 from edgeml.operators import Operator
-from edgeml.records import COUNTS, FILES, Budget, Cost
+from edgeml.precisions import FILES
+from edgeml.records import COUNTS, Budget, Cost
 from edgeml.search.objectives import minimised_value
 
 OPERATORS = (Operator("x", "input", (), (4,)), Operator("d", "dense", ("x",), (3,), 12, 3, 12))

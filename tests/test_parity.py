@@ -15,6 +15,7 @@ from edgeml.runtimes import Signature, Tensor, open_model
 from edgeml.runtimes.keras import Reference
 
 GATES = recipe.Verify()
+GENEROUS = recipe.Verify(dynamic_min_cosine=0.5, int8_min_cosine=0.5, int16x8_min_cosine=0.5)
 
 
 class Table:
@@ -130,6 +131,43 @@ def test_int8_steps_pass():
     assert row.passed
     assert 40 < row.sqnr_db < 80
     assert row.error == row.sqnr_db
+
+
+@pytest.mark.parametrize("kind", [SOFTMAX, MIXTURE])
+@pytest.mark.parametrize(("share", "passes"), [(1.9e-3, True), (2.1e-3, False)])
+def test_float16_is_judged_as_float32_with_a_limit_of_its_own(share, passes, kind):
+    z = logits()
+    z -= z.mean(axis=1, keepdims=True)
+    p, other = softmax(z), z.copy()
+    other[7, 1] += 1.5 * share * np.ptp(z)  # centring leaves 2/3 of it
+    moved = softmax(other) if kind == SOFTMAX else p + share * np.eye(*p.shape)
+    row = compared(p, moved, "float16", kind)
+    assert row.error == pytest.approx(share, rel=1e-3)
+    assert (row.limit, row.passed) == (GATES.float16_max_range_error, passes)
+    assert not compared(p, moved, kind=kind).passed
+
+
+@pytest.mark.parametrize(("precision", "least"), [("dynamic", 15), ("int8", 15), ("int16x8", 30)])
+def test_integers_are_judged_by_limits_of_their_own(precision, least):
+    v = logits(500)
+    noise = np.random.default_rng(5).normal(size=v.shape)
+    noise *= np.sqrt(np.sum(v**2) / np.sum(noise**2))
+    for decibels, passes in ((least - 0.5, False), (least + 0.5, True)):
+        row = compared(v, v + 10 ** (-decibels / 20) * noise, precision, VALUES, gates=GENEROUS)
+        assert row.sqnr_db == pytest.approx(decibels, abs=1e-6)
+        assert (row.limit, row.passed) == (least, passes)
+
+
+@pytest.mark.parametrize(("decibels", "warns"), [(14.0, False), (19.5, True), (20.5, False)])
+def test_int8_below_what_is_usual_is_a_warning(decibels, warns):
+    """A failure says so itself; no other precision warns."""
+    v = logits(500)
+    noise = np.random.default_rng(5).normal(size=v.shape)
+    noise *= 10 ** (-decibels / 20) * np.sqrt(np.sum(v**2) / np.sum(noise**2))
+    row = compared(v, v + noise, "int8", VALUES, gates=GENEROUS)
+    assert row.warnings == ((f"SQNR {decibels:.1f} dB < 20 dB; look at its accuracy",) if warns else ())
+    assert row.passed is (decibels > 15)
+    assert compared(v, v + noise, "dynamic", VALUES, gates=GENEROUS).warnings == ()
 
 
 def test_int8_of_an_output_that_is_all_zero():

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgeml import plugins, recipe_file, recipe_rules, strict_yaml
+from edgeml import plugins, precisions, recipe_file, recipe_rules, strict_yaml
 from edgeml.errors import RecipeError
 from edgeml.recipe import (
     ORACLES,
@@ -30,8 +30,8 @@ from edgeml.recipe import (
     Splits,
     Train,
     Verify,
-    with_defaults,
 )
+from edgeml.recipe_defaults import with_defaults
 from edgeml.records import COUNTS, Budget, Limit
 
 unhurried = settings(deadline=None, max_examples=50)  # shared machines: an example may take any time
@@ -221,7 +221,8 @@ MISTAKES = [
     ("search: {member_share: [1, half]}", "search.member_share[1]", "got text 'half'; a fraction like ", ""),
     ("train: {label_smoothing: 0.6}", "train.label_smoothing", "got the number 0.6; a number >= 0 and <= 0.5 is ", ""),
     ("export: {targets: [onnx, tflit]}", "export.targets[1]", "got text 'tflit'; ", "Did you mean 'tflite'?"),
-    ("export: {precision: int16}", "export.precision", "got text 'int16'; float32 or int8 is allowed (", ""),
+    ("export: {precision: int16}", "export.precision", "got text 'int16'; float32, float16, ", "mean 'int16x8'?"),
+    ("export: {io: uint8}", "export.io", "got text 'uint8'; native or float32 is allowed (", ""),
     ("data: {name: x}", "data", "'source' is missing; csv, digits, ", "Add a line 'source: …'."),
     ("data: {source: digit}", "data.source", "got text 'digit'; csv, digits, ", "Did you mean 'digits'?"),
     ("data: {source: tsv, name: 5}", "data.source", "got text 'tsv'; csv, digits, ", "Did you mean 'csv'?"),
@@ -246,6 +247,18 @@ MISTAKES = [
 ]
 HOST = "device: host, runtime: litert, precision: int8, max_ms"
 BEYOND_A_SCHEMA = [
+    (
+        "export: {targets: [onnx], precision: [float32, dynamic]}",
+        "export.precision",
+        "target onnx: no precision 'dynamic'; onnx writes float32, float16, int8.",
+        "Leave it out.",
+    ),
+    (
+        "export: {precision: [dynamic, int16x8]}",
+        "export.precision",
+        "target onnx: writes none of dynamic, int16x8; ",
+        "leave this target out.",
+    ),
     (
         f"budget: {{latency: [{{{HOST}: 1}}, {{{HOST}: 2}}]}}",
         "budget.latency[1]",
@@ -551,7 +564,12 @@ recipes = st.builds(
     ),
     train=st.builds(Train, label_smoothing=numbers(0, 0.5)),
     ensemble=st.builds(Ensemble, max_members=st.integers(1, 16)),
-    export=st.builds(Export, targets=words("targets")),
+    export=st.builds(
+        Export,
+        targets=words("targets"),
+        precision=st.lists(st.sampled_from([*precisions.PRECISIONS]), min_size=1, unique=True).map(tuple),
+        io=st.sampled_from(precisions.IO),
+    ).filter(lambda one: precisions.refusal(one.targets, one.precision) is None),
     verify=st.builds(Verify, int8_min_sqnr_db=numbers(0, 1e30)),
 )
 

@@ -411,6 +411,13 @@ def test_the_first_sentence_says_what_came_out(report):
     )
 
 
+def test_what_parity_warns_of_is_on_both_pages(report):
+    row = next(row for row in report["manifest"]["parity"] if row["file"] == "model_int8.onnx")
+    row["warnings"] = ["SQNR 17.2 dB < 20 dB; look at its accuracy"]
+    assert "SQNR 17.2 dB < 20 dB; look at its accuracy" in Page(edgeml.report.html(report)).text
+    assert "- `model_int8.onnx`: SQNR 17.2 dB \\< 20 dB; look at its accuracy\n" in edgeml.report.model_card(report)
+
+
 def test_the_figures_are_on_the_page(report):
     text = Page(edgeml.report.html(report)).text
     for figure in (

@@ -40,7 +40,7 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "records"),
+    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "precisions", "records"),
     ("arena", "tree_shape"),
     ("file_bytes", "layers"),
     (
@@ -57,6 +57,7 @@ LAYERS = (
         "batch_statistics",
         "terminal",
     ),
+    ("recipe_defaults",),
     ("recipe_rules", "recipe_checks", "augmentation", "foreign", "trees"),
     ("recipe_file", "quick_recipe", "foreign_child"),
     (

@@ -26,6 +26,7 @@ from edgeml.keras_operators import keras_operators
 from edgeml.layers import TreeEnsemble
 from edgeml.onnx_operators import onnx_operators
 from edgeml.operators import not_counted
+from edgeml.precisions import File
 from edgeml.records import Budget
 from edgeml.runtimes import keras as keras_runtime
 from edgeml.runtimes import litert, open_model
@@ -37,7 +38,7 @@ from edgeml.verbs import inspection
 TOLERANCE = 1e-5
 MOST_ROWS = 900
 READERS = {"tflite": tflite_operators, "onnx": onnx_operators}
-FLOATS = (("tflite", "float32"), ("onnx", "float32"))
+FLOATS = (File("tflite", "float32"), File("onnx", "float32"))
 SETS = {"breast_cancer": datasets.load_breast_cancer, "wine": datasets.load_wine, "digits": datasets.load_digits}
 MIDDLE = {kind: trees.SIZES[kind][4] for kind in trees.KINDS}
 
@@ -240,7 +241,7 @@ def test_no_fitted_size_costs_more_than_its_bound(kind, classes):
         cost = costs.cost(trees.operators(trees.fit(kind, size, x, y)), FLOATS)
         for key in ("params", "macs", "peak_activation_bytes"):
             assert 0 < getattr(cost, key) <= getattr(most, key), (size, key)
-        assert all(cost.file_bytes[t][p] <= most.file_bytes[t][p] for t, p in FLOATS)
+        assert all(cost.file_bytes[t][p] <= most.file_bytes[t][p] for t, p, _ in FLOATS)
         assert cost.weight_bytes == {"float32": 4 * cost.params}
         assert cost.arena_bytes == {}  # there is no int8 file
 

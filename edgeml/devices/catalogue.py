@@ -21,6 +21,7 @@ from edgeml.plugins import did_you_mean
 from edgeml.records import Limit
 
 HOST = "host"
+TIMED = ("float32", "int8")  # precisions that profiles are of
 ELSEWHERE = ("cpu", "flags", "runtime_version")  # of a key: where these differ, a profile is of another machine
 
 
@@ -62,6 +63,11 @@ def check(limit: Limit) -> None:
     Raises:
         UsageError: an unknown device, a runtime or precision that its profile is not of, or an extra that is missing.
     """
+    if limit.precision not in TIMED:
+        raise UsageError(
+            f"latency limit on {limit.where}: precision '{limit.precision}'; {' and '.join(TIMED)} are predicted and"
+            " judged. Ask for one of them; `edgeml benchmark` measures the others."
+        )
     if limit.device == HOST:
         if limit.runtime not in ("onnxruntime", "litert"):
             raise UsageError(f"device host: runs onnxruntime and litert; the budget asks for {limit.runtime}.")

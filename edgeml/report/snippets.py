@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from edgeml.report.views import Row, tensors
 
+ENDS = {"int8": "-128, 127", "uint8": "0, 255", "int16": "-32768, 32767"}  # of what a file may take
+
 
 def snippets(manifest: Row, files: list[Row]) -> list[Row]:
     """Return title and code per target; names are written as literals, so none can end the code block."""
@@ -63,9 +65,9 @@ def _input(variable: str, one: Row, file: Row, inputs: list[Row]) -> list[str]:
         lines.append(f"# {variable} = raw / np.array({json.dumps(one['divided_by'])})")
     taken = _quantized(file, "input", one, inputs)
     if "scale" in taken:
-        dtype, ends = ("uint8", "0, 255") if taken.get("dtype") == "uint8" else ("int8", "-128, 127")
+        dtype = str(taken.get("dtype")) if taken.get("dtype") in ENDS else "int8"
         steps = f"np.round({variable} / {taken['scale']!r}) + {taken.get('zero_point', 0)!r}"
-        lines.append(f"{variable} = np.clip({steps}, {ends}).astype(np.{dtype})")
+        lines.append(f"{variable} = np.clip({steps}, {ENDS[dtype]}).astype(np.{dtype})")
     return lines
 
 

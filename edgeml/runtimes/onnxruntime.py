@@ -16,7 +16,7 @@ from edgeml.runtimes import Arrays, Signature, Tensor, first_batch, in_batches
 SUFFIX = ".onnx"
 QUANTIZATION_KEY = "edgeml.quantization"  # metadata: {"tensor name": [scale, zero point]} of quantized inputs, outputs
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8", "tensor(int64)": "int64",
-           "tensor(int32)": "int32", "tensor(double)": "float64"}  # fmt: skip
+           "tensor(int32)": "int32", "tensor(double)": "float64", "tensor(float16)": "float16"}  # fmt: skip
 
 
 def version() -> str:

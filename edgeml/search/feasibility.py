@@ -19,7 +19,8 @@ from edgeml import costs
 from edgeml.devices.profile import Prediction, Profile
 from edgeml.errors import BudgetError, NotMeasuredError
 from edgeml.operators import Operator
-from edgeml.records import FILES, Budget, Cost, File, Limit
+from edgeml.precisions import FILES, File
+from edgeml.records import Budget, Cost, Limit
 
 Values = Mapping[str, Any]
 Identity = tuple[tuple[str, Any], ...]

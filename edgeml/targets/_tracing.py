@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # λ and α of Klambauer et al. 2017, arXiv 1706.02515
 
 
-def traced(model: Any, batch: int | None, *, is_selu_plain: bool = False) -> Any:
+def traced(model: Any, batch: int | None, *, plain: Container[str] = ()) -> Any:
     """Return a traced ``tf.function`` from inputs to the list of outputs (a dict would be sorted), of one signature.
 
-    ``is_selu_plain``: for formats without selu, selu(x) = relu(λ x) + λ α / σ(relu(-x)) - 2 λ α. What TensorFlow's
-    converter (2.21) makes of it by itself takes exp of positive numbers, too: int8 has no steps left for the others.
+    ``plain``: activations to write by others, for formats without them.
+
+    - selu(x) = relu(λ x) + λ α / σ(relu(-x)) - 2 λ α. What TensorFlow's converter (2.21) makes of it by itself takes
+      exp of positive numbers, too: int8 has no steps left for the others.
+    - selu_by_exp(x) = relu(λ x) + λ α exp(-relu(-x)) - λ α: for int16, where there is exp, and no division.
+    - hard_silu(x) = x (relu(x + 3) - relu(x - 3)) / 6. Of Keras' own form, x relu6(x + 3) / 6, the converter makes one
+      HARD_SWISH, which it cannot quantize to int16.
     """
     import keras
     import tensorflow as tf
@@ -25,27 +30,36 @@ def traced(model: Any, batch: int | None, *, is_selu_plain: bool = False) -> Any
         return list(keras.tree.flatten(model(fed, training=False)))
 
     function = tf.function(call, input_signature=signature)
-    with _nothing_compiled(tf), _selu_of(tf, is_plain=is_selu_plain):
+    with _nothing_compiled(tf), _written_plainly(tf, plain):
         function.get_concrete_function()  # it is kept, and found again by whoever asks next
     return function
 
 
 @contextmanager
-def _selu_of(tf: Any, *, is_plain: bool) -> Iterator[None]:
-    """Let Keras write selu by relu and sigmoid, where that is asked for."""
-    own = tf.nn.selu
+def _written_plainly(tf: Any, names: Container[str]) -> Iterator[None]:
+    """Let Keras write the activations of these names by others."""
+    from keras.src.backend import nn
 
-    def plain(x: Any) -> Any:
+    def selu(x: Any) -> Any:
         low = SELU_SCALE * SELU_ALPHA
         # relu(-x): for min(x, 0), x is given the scale of the minimum, and ends at 0. sigmoid: TensorFlow Lite Micro
         # has no exp of integers.
         return tf.nn.relu(SELU_SCALE * x) + low / tf.sigmoid(tf.nn.relu(-1.0 * x)) - 2.0 * low
 
-    tf.nn.selu = plain if is_plain else own
+    def selu_by_exp(x: Any) -> Any:
+        low = SELU_SCALE * SELU_ALPHA
+        return tf.nn.relu(SELU_SCALE * x) + low * tf.exp(-1.0 * tf.nn.relu(-1.0 * x)) - low
+
+    def hard_silu(x: Any) -> Any:
+        return x * ((tf.nn.relu(x + 3.0) - tf.nn.relu(x - 3.0)) / 6.0)
+
+    own = tf.nn.selu, nn.hard_silu
+    tf.nn.selu = selu if "selu" in names else selu_by_exp if "selu_by_exp" in names else own[0]
+    nn.hard_silu = hard_silu if "hard_silu" in names else own[1]
     try:
         yield
     finally:
-        tf.nn.selu = own
+        tf.nn.selu, nn.hard_silu = own
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""ONNX files: float32 from the Keras graph, int8 from the int8 TFLite file, so that both hold the same integers.
+"""ONNX files: float32 and float16 from the Keras graph, int8 from the int8 TFLite file: both hold the same integers.
 
-float32: tf2onnx ``from_function``, dynamic batch unless one is asked for, then cleaned. int8: tf2onnx ``from_tflite``
-on the target ``tflite``, clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3
-times slower on int8 ones), weights too (exact on every CPU); raw values enter as uint8, real numbers leave. Input scale
-and zero point stand in the file's metadata.
+float32: tf2onnx ``from_function``, dynamic batch unless one is asked for, then cleaned. float16: the same with kernels
+stored as halves (``_onnx_halves`` says why not computed in them). int8: tf2onnx ``from_tflite`` on the target
+``tflite``, clips removed or moved behind the rounding, activations moved to uint8 (onnxruntime is 2-3 times slower on
+int8 ones), weights too (exact on every CPU); raw values enter as uint8, or real numbers if the TFLite file takes them;
+real numbers leave. Input scale and zero point stand in the file's metadata.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import TargetError
+from edgeml.precisions import NATIVE, WRITTEN
 from edgeml.runtimes import Arrays, open_model
 from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
+from edgeml.targets._scopes import layer_of
 from edgeml.targets._tracing import traced
 
 RUNTIME = "onnxruntime"
 SUFFIX = ".onnx"
-PRECISIONS = ("float32", "int8")
+PRECISIONS = WRITTEN["onnx"]
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
+METHODS = {
+    "float16": Quantization("kernels stored as halves", "none"),
+    "int8": Quantization("from the int8 TFLite file", "minimum and maximum"),
+}
 OPSET = 17
 
 
@@ -34,6 +41,7 @@ def export(
     sources: Mapping[tuple[str, str], Path],
     calibration: Arrays | None,
     batch: int | None = None,
+    io: str = NATIVE,
 ) -> Quantization | None:
     """Write one file, checked by ``onnx.checker``.
 
@@ -44,19 +52,23 @@ def export(
 
     from edgeml.targets import _onnx_graph as surgery
     from edgeml.targets._onnx_canonical import canonical
+    from edgeml.targets._onnx_halves import store_halves
 
+    del io  # that of an int8 file is that of the TFLite file
     is_int8 = precision == "int8"
-    graph = _of_integers(sources["tflite", "int8"]) if is_int8 else _cleaned(_from_keras(model, batch))
+    graph = _of_integers(sources["tflite", "int8"]) if is_int8 else _cleaned(_from_keras(model, batch, precision))
+    if precision == "float16":
+        store_halves(graph)
     scales = {"edgeml.quantization": json.dumps(_input_scales(sources["tflite", "int8"]))} if is_int8 else {}
     surgery.name_outputs(graph, output_names(model), [tuple(t.shape) for t in model.outputs])
-    _check_operators(graph, precision)
+    _check_operators(graph, precision, model)
     made = canonical(graph, scales)
     try:
         onnx.checker.check_model(made, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
     path.write_bytes(made.SerializeToString(deterministic=True))
-    return Quantization("from the int8 TFLite file", "minimum and maximum") if is_int8 else None
+    return METHODS.get(precision)
 
 
 def _cleaned(converted: Any) -> Any:
@@ -100,25 +112,27 @@ def _of_integers(source: Path) -> Any:
     return graph
 
 
-def _check_operators(graph: Any, precision: str) -> None:
+def _check_operators(graph: Any, precision: str, model: Any) -> None:
     import onnx
 
     for node in graph.nodes:
         if not onnx.defs.has(node.op_type):
+            place = node.name or node.output[0]
+            where = f"layer '{name}'" if (name := layer_of(model, place)) else f"'{place}'"
             raise TargetError(
-                f"onnx {precision}: '{node.op_type}' of '{node.name or node.output[0]}' has no ONNX operator. Change"
-                " that layer, or export TFLite alone."
+                f"onnx {precision}: {where}: '{node.op_type}' has no ONNX operator. Change that layer, or export TFLite"
+                " alone."
             )
 
 
-def _from_keras(model: Any, batch: int | None) -> Any:
+def _from_keras(model: Any, batch: int | None, precision: str) -> Any:
     import tf2onnx
 
     function = traced(model, batch)
     try:
         converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
     except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
-        raise TargetError(f"onnx float32: tf2onnx cannot convert the graph: {_first_line(error)}.") from error
+        raise TargetError(f"onnx {precision}: tf2onnx cannot convert the graph: {_first_line(error)}.") from error
     return converted
 
 

@@ -1,28 +1,47 @@
-"""TFLite files: float32 and full-integer int8, built-in operators only, static batch (1 unless another is asked for).
+"""TFLite files of every precision: built-in operators only, static batch (1 unless another is asked for).
 
-int8 is post-training quantization: per-channel symmetric weights, per-tensor activations whose ranges are the minimum
+float16 stores weights as halves, each with a DEQUANTIZE that makes it float32. dynamic stores kernels of at least 1,024
+weights as int8; what they are multiplied with is quantized as the file runs. int8 and int16x8 are post-training
+quantization: per-channel symmetric weights of 8 bits, per-tensor activations of 8 or 16 whose ranges are the minimum
 and maximum seen on calibration samples (Jacob et al. 2017, arXiv 1712.05877; the TFLite quantization specification).
-The input and output are int8, so that raw pixels go in through the input's scale and zero point alone.
+Their inputs and outputs are integers, so that raw pixels go in through the input's scale and zero point alone; with
+``io`` float32 a QUANTIZE and a DEQUANTIZE stand at the edges, and nothing in between is float.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeml.bundled.opening import whole_batches
 from edgeml.errors import TargetError
+from edgeml.precisions import NATIVE, WRITTEN
+from edgeml.precisions import PRECISIONS as FORMATS
 from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
+from edgeml.targets._scopes import first_layer, layer_of
 from edgeml.targets._tracing import traced
 
 RUNTIME = "litert"
 SUFFIX = ".tflite"
-PRECISIONS = ("float32", "int8")
+PRECISIONS = WRITTEN["tflite"]
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {}
+PLAIN = {"int16x8": ("selu_by_exp", "hard_silu")}  # activations without an operator; else selu alone
+METHODS = {
+    "float16": Quantization("weights stored as halves", "none"),
+    "dynamic": Quantization("kernels of 1,024 weights and more as int8", "as the file runs"),
+    "int8": Quantization("ptq", "minimum and maximum"),
+    "int16x8": Quantization("ptq", "minimum and maximum"),
+}
+OPERATION = re.compile(r"'tf\.(\w+)'|op: '(\w+)'")  # in the converter's errors
+LARGEST_HALF = 65_504.0
+EDGES = ("QUANTIZE", "DEQUANTIZE")
 
 
 def export(
@@ -32,30 +51,72 @@ def export(
     sources: Mapping[tuple[str, str], Path],
     calibration: Arrays | None,
     batch: int | None = None,
+    io: str = NATIVE,
 ) -> Quantization | None:
     """Write one file.
 
     Raises:
-        TargetError: an operator is not built in, or has no integer kernel.
+        TargetError: an operator is not built in or has no integer kernel, or a weight is beyond the halves.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import ConverterError
 
     # The second argument (the Keras model) must be left out: with it, TF 2.21 writes a file without its weights.
-    function = traced(model, batch=batch or 1, is_selu_plain=True).get_concrete_function()
+    plain = PLAIN.get(precision, ("selu",))
+    function = traced(model, batch=batch or 1, plain=plain).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision == "int8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    _configure(converter, precision, io)
+    if FORMATS[precision].is_integer:
         converter.representative_dataset = lambda: _batches(calibration or {}, model.inputs, batch or 1)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
         content = _without_warnings(converter.convert)
     except (ConverterError, RuntimeError, ValueError) as error:
-        raise TargetError(f"tflite {precision}: {_first_line(error)}. Change or remove that layer.") from error
-    path.write_bytes(_named(content, output_names(model), precision))
-    return Quantization("ptq", "minimum and maximum") if precision == "int8" else None
+        said = _first_line(error)
+        name = first_layer(model, _paths_to_blame(function, said))
+        where = f"layer '{name}': " if name else ""
+        raise TargetError(f"tflite {precision}: {where}{said}. Change or remove that layer.") from error
+    path.write_bytes(_named(content, model, precision, io))
+    return METHODS.get(precision)
+
+
+def _paths_to_blame(function: Any, said: str) -> Iterator[str]:
+    """Yield the paths of all operators of the kind that an error of the converter is about.
+
+    It knows them by the names of TensorFlow, or by those of TFLite, which a float32 file tells the places of.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    found = OPERATION.search(said)
+    if found is None:
+        return
+    if found[1]:
+        yield from (one.name for one in function.graph.get_operations() if one.type == found[1])
+        return
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    _configure(converter, "float32", NATIVE)
+    file = schema.ModelT.InitFromPackedBuf(_without_warnings(converter.convert), 0)
+    for node in file.subgraphs[0].operators:
+        if _kind(file, node, schema) == found[2]:
+            yield file.subgraphs[0].tensors[node.outputs[0]].name.decode()
+
+
+def _configure(converter: Any, precision: str, io: str) -> None:
+    import tensorflow as tf
+
+    sets, spec = tf.lite.OpsSet, converter.target_spec
+    integers = {
+        "int8": (sets.TFLITE_BUILTINS_INT8, tf.int8),
+        "int16x8": (sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8, tf.int16),
+    }
+    operators, dtype = integers.get(precision, (sets.TFLITE_BUILTINS, tf.float32))
+    spec.supported_ops = [operators]
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        spec.supported_types = [tf.float16]
+    if io == NATIVE:
+        converter.inference_input_type = converter.inference_output_type = dtype
 
 
 def _without_warnings(convert: Callable[[], bytes]) -> bytes:
@@ -79,24 +140,26 @@ def _first_line(error: BaseException) -> str:
     return said.rpartition("error: ")[2].rstrip(".")  # what stands before it is a path of this machine
 
 
-def _named(content: bytes, outputs: list[str], precision: str) -> bytes:
-    """Give outputs the model's names, add the signature, and refuse floats in an integer file."""
+def _named(content: bytes, model: Any, precision: str, io: str) -> bytes:
+    """Give inputs and outputs the model's names, add the signature, and refuse what does not belong there."""
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    graph = model.subgraphs[0]
-    if precision == "int8":
-        _refuse_floats(graph, schema)
-    for index, name in zip(graph.outputs, outputs, strict=True):
+    file = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = file.subgraphs[0]
+    if FORMATS[precision].is_integer:
+        _refuse_floats(file, model, precision, () if io == NATIVE else EDGES)
+    if precision == "float16":
+        _refuse_clipped(file, model)
+    for index, name in zip(graph.outputs, output_names(model), strict=True):
         graph.tensors[index].name = name.encode()
     definition = schema.SignatureDefT()
     definition.signatureKey, definition.subgraphIndex = b"serving_default", 0
     definition.inputs = [_entry(schema, graph, index) for index in graph.inputs]
     definition.outputs = [_entry(schema, graph, index) for index in graph.outputs]
-    model.signatureDefs = [definition]
+    file.signatureDefs = [definition]
     builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    builder.Finish(file.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
@@ -106,10 +169,48 @@ def _entry(schema: Any, graph: Any, index: int) -> Any:
     return entry
 
 
-def _refuse_floats(graph: Any, schema: Any) -> None:
-    floats = [t.name.decode() for t in graph.tensors if t.type == schema.TensorType.FLOAT32]
+def _refuse_floats(file: Any, model: Any, precision: str, edges: Sequence[str]) -> None:
+    """Refuse real numbers in a file of integers, but for inputs and outputs that only operators ``edges`` touch."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = file.subgraphs[0]
+    touched: dict[int, set[str]] = {}
+    for node in graph.operators:
+        for index in (*node.inputs, *node.outputs):
+            touched.setdefault(int(index), set()).add(_kind(file, node, schema))
+    borders = {*map(int, graph.inputs), *map(int, graph.outputs)}
+    allowed = {index for index in borders if touched.get(index, {""}) <= set(edges)}
+    floats = [
+        tensor.name.decode()
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.type == schema.TensorType.FLOAT32 and index not in allowed
+    ]
     if floats:
+        where = f"layer '{name}'" if (name := first_layer(model, floats)) else f"tensor '{floats[0]}'"
         raise TargetError(
-            f"tflite int8: tensor '{floats[0]}' stays float ({len(floats)} in all); a full-integer file has none."
+            f"tflite {precision}: {where} stays float ({len(floats)} tensors in all); a full-integer file has none."
             " Change that layer, or export float32."
         )
+
+
+def _kind(file: Any, node: Any, schema: Any) -> str:
+    code = file.operatorCodes[node.opcodeIndex]
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+
+def _refuse_clipped(file: Any, model: Any) -> None:
+    """Refuse halves at the end of their range: there the converter (2.21) puts what lies beyond it."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    for tensor in file.subgraphs[0].tensors:
+        data = file.buffers[tensor.buffer].data
+        if tensor.type != schema.TensorType.FLOAT16 or data is None:
+            continue
+        if np.abs(np.frombuffer(bytes(data), "<f2").astype(np.float32)).max(initial=0.0) >= LARGEST_HALF:
+            path = tensor.name.decode()
+            where = f"layer '{name}'" if (name := layer_of(model, path)) else f"tensor '{path}'"
+            raise TargetError(
+                f"tflite float16: {where} has weights beyond {LARGEST_HALF:,.0f}; halves end there. Train it with a"
+                " weight decay, or export float32."
+            )

@@ -4,7 +4,7 @@
 
 A random forest (Breiman 2001) averages probabilities, histogram gradient boosting (Ke et al. 2017, LightGBM) adds up
 logits. Inputs of any shape are flattened and are finite: where a missing value would go is not compiled. Thresholds are
-rounded down to float32, so that float32 decides as float64 did. There is no int8 form.
+rounded down to float32, so that float32 decides as float64 did. There is no other form.
 """
 
 from edgeml.trees.fitting import KINDS, SIZES, TreeCandidate, candidates, fit

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from edgeml import costs
 from edgeml.errors import DataError
 from edgeml.operators import Operator
-from edgeml.records import FILES, Budget, Cost, Event, File
+from edgeml.precisions import FILES, File
+from edgeml.records import Budget, Cost, Event
 from edgeml.trees.graph import bound, check_kind, operators
 from edgeml.trees.reading import check_classes
 

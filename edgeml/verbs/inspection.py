@@ -108,7 +108,7 @@ def _document(cost: Cost, operators: Sequence[Operator]) -> Document:
 
 
 def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
-    weights = ", ".join(f"{size:,} bytes {precision}" for precision, size in cost.weight_bytes.items())
+    weights = ", ".join(f"{size:,} {precision}" for precision, size in cost.weight_bytes.items())
     rows = [
         [_short(o.name), o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in operators
     ]
@@ -116,7 +116,7 @@ def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
         table(["layer", "kind", "output", "params", "MACs"], rows),
         "",
         f"{cost.params:,} params ({remark})  {cost.macs:,} MACs",
-        f"weights  {weights}",
+        f"weights  {weights} (bytes)",
         f"peak activations  {cost.peak_activation_bytes:,} bytes int8, {4 * cost.peak_activation_bytes:,} float32",
     ]
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgeml import recipe_file, run_folder
 from edgeml.errors import DataError, UsageError
 from edgeml.memory import keep_freed_memory
+from edgeml.precisions import NATIVE
 from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.terminal import table
@@ -94,7 +95,8 @@ def run(
 def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
     from edgeml import assembly, controls, delivery, exporting, pipeline, tree_finalists
 
-    exporting.check_request(folder.recipe.export.targets, folder.recipe.export.precision, calibrated=True)
+    asked = folder.recipe.export
+    exporting.check_request(asked.targets, asked.precision, calibrated=True)
     seconds: dict[str, float] = {}
     with pipeline.timed(seconds, "data"):
         arrays = pipeline.prepare(folder, on_event)
@@ -164,6 +166,7 @@ def export_run(
     source: Path,
     to: str | None,
     precision: str | None,
+    io: str | None,
     out: Path | None,
     refused: Mapping[str, Any],
     command: str,
@@ -180,6 +183,7 @@ def export_run(
             key: tuple(text.split(",")) for key, text in (("targets", to), ("precision", precision)) if text is not None
         }
         overrides = [f"export.{key}=[{', '.join(words)}]" for key, words in changes.items()]
+        overrides += [f"export.io={io}"] if io is not None else []
         where = str(source / run_folder.RECIPE)
         folder.recipe = recipe_file.parse(recipe_file.dump(folder.recipe), where, overrides)
         place = out or Path("exported") / folder.recipe.name
@@ -198,6 +202,7 @@ def export_model(
     source: Path,
     to: str | None,
     precision: str | None,
+    io: str | None,
     out: Path | None,
     files: Mapping[str, Path | None],
     batch: int | None,
@@ -218,7 +223,8 @@ def export_model(
         exporting.words(default if given is None else given)
         for given, default in ((to, "tflite,onnx"), (precision, "float32"))
     )
-    exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None)
+    io = NATIVE if io is None else io
+    exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None, io=io)
     about = framing.read(source, frame)
     labels = about.labels if files["labels"] is None else read_labels(files["labels"])
     model = foreign.load(source, custom_objects)
@@ -227,7 +233,7 @@ def export_model(
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
     export(
         model, place, targets, precisions, samples=samples, calibration=calibration, labels=labels, batch=batch,
-        layout=about.layout, scale=about.scale, offset=about.offset, on_event=on_event,
+        layout=about.layout, scale=about.scale, offset=about.offset, io=io, on_event=on_event,
     )  # fmt: skip
     manifest = bundle.read(place)
     kept = [f"kept      {row['layer']}: {row['reason']}" for row in manifest["folding"]["kept"]]

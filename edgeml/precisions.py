@@ -1,0 +1,90 @@
+"""The number formats of files: what each stores, and which format of file has it.
+
+    precision   weights         activations   ranges from samples   TFLite   ONNX
+    float32     float32         float32                                ●       ●
+    float16     float16         float32                                ●       ●
+    dynamic     int8 *          float32                                ●
+    int8        int8            int8                   ●               ●       ●
+    int16x8     int8            int16                  ●               ●
+
+    * of kernels of at least 1,024 weights; smaller ones stay float32 (TensorFlow Lite's converter, 2.21)
+
+Where activations are integers, ``io`` says what enters and leaves the file: integers (``native``), or real numbers
+(``float32``), which are quantized at its edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NATIVE, REAL = "native", "float32"
+IO = (NATIVE, REAL)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bytes of a weight and of a bias; kernels of fewer than ``least`` weights stay float32.
+
+    ``is_integer``: activations are integers, whose ranges come from calibration samples.
+    """
+
+    weight: int
+    bias: int
+    is_integer: bool = False
+    least: int = 0
+
+    def kernel_bytes(self, weights: int) -> int:
+        """Return what a kernel of so many weights takes."""
+        return weights * (self.weight if weights >= self.least else 4)
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    "float32": Precision(4, 4),
+    "float16": Precision(2, 2),
+    "dynamic": Precision(1, 4, least=1024),
+    "int8": Precision(1, 4, is_integer=True),
+    "int16x8": Precision(1, 8, is_integer=True),
+}
+WRITTEN: Mapping[str, tuple[str, ...]] = {  # by target
+    "tflite": ("float32", "float16", "dynamic", "int8", "int16x8"),
+    "onnx": ("float32", "float16", "int8"),
+}
+
+
+class File(NamedTuple):
+    """One file of a network: who writes it, in which number format, and what enters and leaves it."""
+
+    target: str
+    precision: str
+    io: str = NATIVE
+
+
+FILES = tuple(File(target, precision) for target, precisions in WRITTEN.items() for precision in precisions)
+
+
+def files(targets: Sequence[str], precisions: Sequence[str], io: str = NATIVE) -> tuple[File, ...]:
+    """Return the files of ``targets``: of each, those of ``precisions`` that it writes."""
+    return tuple(File(t, p, io) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in WRITTEN[t])
+
+
+def refusal(targets: Sequence[str], precisions: Sequence[str]) -> str | None:
+    """Say why something that was asked for would be missing: a precision, or all files of a target; None if nothing."""
+    for precision in precisions:
+        if not any(precision in WRITTEN[target] for target in targets):
+            many = "targets" if len(targets) > 1 else "target"
+            writes = ", ".join(f"{t} writes {', '.join(WRITTEN[t])}" for t in targets)
+            return f"{many} {', '.join(targets)}: no precision '{precision}'; {writes}. Leave it out."
+    for target in targets:
+        if not files([target], precisions):
+            return (
+                f"target {target}: writes none of {', '.join(precisions)}; {', '.join(WRITTEN[target])} are allowed."
+                " Add one of them, or leave this target out."
+            )
+    return None
+
+
+def is_calibrated(precisions: Sequence[str]) -> bool:
+    """Tell whether one of ``precisions`` needs calibration samples."""
+    return any(PRECISIONS[precision].is_integer for precision in precisions if precision in PRECISIONS)
