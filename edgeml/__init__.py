@@ -22,6 +22,7 @@ _PUBLIC = {
     "fit_weights": "edgeml.ensemble",
     "compile_ensemble": "edgeml.ensemble",
     "run_search": "edgeml.recipe_search",
+    "quantize": "edgeml.quantization",
     "export": "edgeml.model_export",
     "export_best": "edgeml.model_export",
     "verify": "edgeml.checking",

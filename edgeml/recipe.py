@@ -24,6 +24,7 @@ MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
 LATENCY = "latency"  # predicted, at the first limit of the budget
 MINIMISED = (*COUNTS, LATENCY)
 OBJECTIVES = (*MAXIMISED, *MINIMISED)
+LADDER = ("equalization", "bias_correction", "qat", "float_layers")
 TREES = ("random_forest", "hist_gradient_boosting")
 SCHEDULES = ("cosine", "plateau", "constant")
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
@@ -232,6 +233,19 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """How far integer files may fall, and what is done against it."""
+
+    max_accuracy_drop: float = rule(
+        0.005, "loss of accuracy on blend, against float32, from which the next step is taken", min=0.0, max=1.0
+    )
+    steps: tuple[str, ...] = rule(
+        LADDER, "steps that may be taken after plain post-training quantization, in this order", choices=LADDER
+    )
+    qat_epochs: int = rule(5, "epochs of training under quantization noise", min=1, max=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verify:
     """Gates; the defaults are stated in the report."""
 
@@ -282,6 +296,7 @@ class Recipe:
     train: Train = rule(Train(), "how finalists are trained")
     ensemble: Ensemble = rule(Ensemble(), "how finalists become one graph")
     export: Export = rule(Export(), "which files are written")
+    quantize: Quantize = rule(Quantize(), "how integer files are made")
     verify: Verify = rule(Verify(), "gates")
     benchmark: Benchmark = rule(Benchmark(), "how latency is measured")
 

@@ -122,7 +122,7 @@ def test_int8_files_hold_the_same_integers(network):
 
 
 def test_int8_average_pools_round_alike(tmp_path):
-    """Of four values every fourth mean lies between two integers: to the even one, 91 % of a network's rows differed."""
+    """Every fourth mean of four lies between two integers; rounded to the even one, 91 % of a network's rows differed."""
     x = inputs = keras.Input((12, 12, 3), name="pixels")
     x = L.AveragePooling2D(2)(L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(x))
     x = L.AveragePooling2D(3, 1, padding="same")(L.Conv2D(8, 1, name="middle")(x))

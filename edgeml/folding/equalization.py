@@ -20,9 +20,9 @@ import numpy as np
 
 from edgeml.folding import layers
 from edgeml.folding.affine import Affine, Array, Refusal
-from edgeml.folding.fold import owners
-from edgeml.folding.graph import Node, Tensor, count_calls, flatten, graph_of
-from edgeml.folding.kernels import DENSE, DEPTHWISE, TRANSPOSED, Form
+from edgeml.folding.fold import opened
+from edgeml.folding.graph import Node, Tensor
+from edgeml.folding.kernels import largest_by_input, largest_by_output
 from edgeml.folding.rebuild import rebuild
 from edgeml.folding.walk import Walk
 
@@ -45,9 +45,7 @@ def equalize(model: Any) -> Equalized:
     Works on any Functional or Sequential model whose batch normalizations are folded; one that stays, relu6 and
     everything else that is not f(s·x) = s·f(x) ends a pair. The given model is not changed.
     """
-    calls = count_calls(model)
-    nodes = [node for graph in flatten(model, calls) for node in graph]
-    walk = Walk(calls, owners(list({id(n.layer): n.layer for n in nodes if graph_of(n.layer) is None}.values())))
+    nodes, walk = opened(model)
     ends = [(node, _reader(node.outputs[0])) for node in nodes if layers.kind_of(node.layer) == "carrier"]
     pairs = [(first, second) for first, second in ends if second is not None]
     carriers = [node for node, _ in ends]
@@ -78,7 +76,10 @@ def _balance(walk: Walk, first: Node, second: Node) -> bool:
     tensor = first.outputs[0]
     try:
         one, other = walk.stack(first), walk.stack(second)
-        s = _scales(_outputs(one.kernels[-1], one.forms[-1]), _inputs(other.kernels[0], other.forms[0], other.groups))
+        s = _scales(
+            largest_by_output(one.kernels[-1], one.forms[-1]),
+            largest_by_input(other.kernels[0], other.forms[0], other.groups),
+        )
         if s is None:
             return False
         rank = len(tensor.shape)
@@ -101,7 +102,7 @@ def _balance_within(walk: Walk, node: Node) -> bool:
     if len(stack.kernels) < 2:
         return False
     (depthwise, pointwise), (first, second) = stack.kernels, stack.forms
-    s = _scales(_outputs(depthwise, first), _inputs(pointwise, second, 1))
+    s = _scales(largest_by_output(depthwise, first), largest_by_input(pointwise, second, 1))
     if s is None:
         return False
     stack.kernels[:] = first.scale_outputs(depthwise, 1 / s), second.scale_inputs(pointwise, s, 1)
@@ -117,20 +118,3 @@ def _scales(made: Array, read: Array) -> Array | None:
     ratio = np.divide(made, read, out=np.ones_like(made), where=alive)
     s = np.exp2(np.rint(np.log2(ratio) / 2))
     return None if (s == 1).all() else np.asarray(s, np.float64)
-
-
-def _outputs(kernel: Array, form: Form) -> Array:
-    """Return the largest weight of each output channel."""
-    taps = _over_taps(kernel)
-    return taps.reshape(-1) if form is DEPTHWISE else np.asarray(taps.max(axis=0 if form is DENSE else 1))
-
-
-def _inputs(kernel: Array, form: Form, groups: int) -> Array:
-    """Return the largest weight that reads each input channel."""
-    if groups > 1:
-        raise Refusal("its kernel is grouped")
-    return np.asarray(_over_taps(kernel).max(axis=0 if form is TRANSPOSED else 1))
-
-
-def _over_taps(kernel: Array) -> Array:
-    return np.asarray(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 2))))

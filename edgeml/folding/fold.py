@@ -24,10 +24,8 @@ class Plan:
 
 def plan(model: Any) -> Plan:
     """Fold in float64, on copies of the weights, everything in ``model`` that can be folded."""
-    calls = count_calls(model)
-    nodes = [node for graph in flatten(model, calls) for node in graph]
-    leaves = list({id(node.layer): node.layer for node in nodes if graph_of(node.layer) is None}.values())
-    walk = Walk(calls, owners(leaves))
+    nodes, walk = opened(model)
+    leaves = _leaves(nodes)
     candidates = [node for node in nodes if layers.is_affine(node.layer)]
     pending, why = list(candidates), dict[int, dict[str, str]]()
     progress = True
@@ -44,6 +42,17 @@ def plan(model: Any) -> Plan:
         gone={id(node.layer) for node in candidates} - remain.keys(),
         walk=walk,
     )
+
+
+def opened(model: Any) -> tuple[list[Node], Walk]:
+    """Return the nodes of a model's flat graphs, and the walk that changes them."""
+    calls = count_calls(model)
+    nodes = [node for graph in flatten(model, calls) for node in graph]
+    return nodes, Walk(calls, _owners(_leaves(nodes)))
+
+
+def _leaves(nodes: list[Node]) -> list[Any]:
+    return list({id(node.layer): node.layer for node in nodes if graph_of(node.layer) is None}.values())
 
 
 def _fold(walk: Walk, node: Node, direction: str, why: dict[str, str]) -> bool:
@@ -74,7 +83,7 @@ def _bypass(node: Node) -> None:
         node.inputs[0].users.append(use)
 
 
-def owners(leaves: list[Any]) -> Counter[int]:
+def _owners(leaves: list[Any]) -> Counter[int]:
     """Count the layers that hold each variable, by ``id``."""
     return Counter(id(variable) for layer in leaves for variable in getattr(layer, "variables", ()))
 

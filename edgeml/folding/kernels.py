@@ -67,6 +67,27 @@ DEPTHWISE = Form(
 )
 
 
+def largest_by_output(kernel: Array, form: Form) -> Array:
+    """Return the largest weight, by amount, of each output channel."""
+    taps = _largest_of_taps(kernel)
+    return taps.reshape(-1) if form is DEPTHWISE else np.asarray(taps.max(axis=0 if form is DENSE else 1))
+
+
+def largest_by_input(kernel: Array, form: Form, groups: int) -> Array:
+    """Return the largest weight, by amount, that reads each input channel.
+
+    Raises:
+        Refusal: the kernel is grouped.
+    """
+    if groups > 1:
+        raise Refusal("its kernel is grouped")
+    return np.asarray(_largest_of_taps(kernel).max(axis=0 if form is TRANSPOSED else 1))
+
+
+def _largest_of_taps(kernel: Array) -> Array:
+    return np.asarray(np.abs(kernel).max(axis=tuple(range(kernel.ndim - 2))))
+
+
 @dataclass
 class Stack:
     """The kernels of one layer, applied one after the other, and the bias of the last."""

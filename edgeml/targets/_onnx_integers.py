@@ -125,11 +125,11 @@ def round_pools_away(graph: Graph) -> None:
         first, second = ([graph.constants[name] for name in one.input[1:3]] for one in (before, after))
         if any(a.dtype != b.dtype or not np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
             continue
-        one, zero = graph.fresh("one", np.float32(1)), graph.fresh("zero_point", np.uint8(128))
+        one, zero = graph.fresh("one", np.array(1, np.float32)), graph.fresh("zero_point", np.array(128, np.uint8))
         read = f"{node.output[0]}/integers"
         graph.nodes.append(helper.make_node("DequantizeLinear", [before.input[0], one, zero], [read]))
         node.input[0] = read
-        after.input[1:3] = [graph.fresh("tie", np.float32(1 - TIE)), zero]
+        after.input[1:3] = [graph.fresh("tie", np.array(1 - TIE, np.float32)), zero]
 
 
 def weights_to_uint8(graph: Graph) -> None:

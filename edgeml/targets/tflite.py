@@ -26,6 +26,7 @@ from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
 from edgeml.targets._scopes import first_layer, layer_of
+from edgeml.targets._tflite_floats import quantized, tensors_of
 from edgeml.targets._tracing import traced
 
 RUNTIME = "litert"
@@ -52,12 +53,46 @@ def export(
     calibration: Arrays | None,
     batch: int | None = None,
     io: str = NATIVE,
+    *,
+    float_layers: Sequence[str] = (),
 ) -> Quantization | None:
-    """Write one file.
+    """Write one file; in int8, the ``float_layers`` of the model are computed in float32.
 
     Raises:
         TargetError: an operator is not built in or has no integer kernel, or a weight is beyond the halves.
     """
+    if float_layers:
+        content = with_float_layers(prepare(model, calibration or {}, batch), model, float_layers, io)
+    else:
+        content = _named(_converted(model, precision, calibration, batch, io), model, precision, io)
+    path.write_bytes(content)
+    return METHODS.get(precision)
+
+
+def prepare(model: Any, calibration: Arrays, batch: int | None = None) -> bytes:
+    """Return a float file that holds the ranges of all its tensors: what ``with_float_layers`` takes."""
+    return _converted(model, "int8", calibration, batch, NATIVE, is_prepared=True)
+
+
+def with_float_layers(prepared: bytes, model: Any, layers: Sequence[str], io: str = NATIVE) -> bytes:
+    """Return an int8 file of a prepared one in which ``layers`` of the model stay in float32.
+
+    Raises:
+        TargetError: one of them has no kernel.
+    """
+    made = quantized(prepared, tensors_of(prepared, model, layers), is_native=io == NATIVE)
+    return _named(made, model, "int8", io, is_mixed=True)
+
+
+def _converted(
+    model: Any,
+    precision: str,
+    calibration: Arrays | None,
+    batch: int | None,
+    io: str,
+    *,
+    is_prepared: bool = False,
+) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import ConverterError
 
@@ -68,15 +103,14 @@ def export(
     _configure(converter, precision, io)
     if FORMATS[precision].is_integer:
         converter.representative_dataset = lambda: _batches(calibration or {}, model.inputs, batch or 1)
+    converter._experimental_calibrate_only = is_prepared
     try:
-        content = _without_warnings(converter.convert)
+        return _without_warnings(converter.convert)
     except (ConverterError, RuntimeError, ValueError) as error:
         said = _first_line(error)
         name = first_layer(model, _paths_to_blame(function, said))
         where = f"layer '{name}': " if name else ""
         raise TargetError(f"tflite {precision}: {where}{said}. Change or remove that layer.") from error
-    path.write_bytes(_named(content, model, precision, io))
-    return METHODS.get(precision)
 
 
 def _paths_to_blame(function: Any, said: str) -> Iterator[str]:
@@ -140,14 +174,17 @@ def _first_line(error: BaseException) -> str:
     return said.rpartition("error: ")[2].rstrip(".")  # what stands before it is a path of this machine
 
 
-def _named(content: bytes, model: Any, precision: str, io: str) -> bytes:
-    """Give inputs and outputs the model's names, add the signature, and refuse what does not belong there."""
+def _named(content: bytes, model: Any, precision: str, io: str, *, is_mixed: bool = False) -> bytes:
+    """Give inputs and outputs the model's names, add the signature, and refuse what does not belong there.
+
+    ``is_mixed``: some layers are asked to stay in float.
+    """
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
     file = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = file.subgraphs[0]
-    if FORMATS[precision].is_integer:
+    if FORMATS[precision].is_integer and not is_mixed:
         _refuse_floats(file, model, precision, () if io == NATIVE else EDGES)
     if precision == "float16":
         _refuse_clipped(file, model)

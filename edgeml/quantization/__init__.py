@@ -1,0 +1,121 @@
+"""Quantization: a ladder, climbed as far as accuracy needs, and ``edgeml.quantize``, which climbs it for one model.
+
+folded model, calibration samples ─► ladder ─► one TFLite file, and what each step gave
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.errors import UsageError
+from edgeml.folding import fold_batch_norm
+from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, climb, exam
+from edgeml.quantization.samples import check_calibration, check_evaluation
+from edgeml.recipe import Quantize, Verify
+from edgeml.records import Event
+from edgeml.targets import tflite
+
+__all__ = ["ORDER", "Climb", "Exam", "Quantized", "Rung", "check_calibration", "climb", "exam", "quantize"]
+
+LADDER = ("int8", "int16x8", "dynamic")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized TFLite file, and how it came to be.
+
+    ``rungs``: each step that was tried, on ``evaluation`` samples where they were given, else on the calibration
+    samples, without accuracy. ``float_layers``: layers that stay in float32. ``calibration_sha256``: of the samples.
+    """
+
+    precision: str
+    content: bytes = field(repr=False)
+    method: str
+    rungs: tuple[Rung, ...]
+    float_layers: tuple[str, ...]
+    calibration_samples: int
+    calibration_sha256: str
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file."""
+        return len(self.content)
+
+    @property
+    def is_within(self) -> bool:
+        """Tell whether the file is within all limits."""
+        return [rung for rung in self.rungs if rung.is_kept][-1].is_within
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file."""
+        place = Path(path)
+        place.write_bytes(self.content)
+        return place
+
+
+def quantize(
+    model: Any,
+    precision: str = "int8",
+    calibration: NDArray[Any] | None = None,
+    *,
+    evaluation: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    train_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    max_accuracy_drop: float = Quantize().max_accuracy_drop,
+    steps: Sequence[str] = ORDER,
+    gates: Verify | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Quantized:
+    """Quantize a Keras model with one input, by as many steps as its accuracy needs.
+
+    Args:
+        model: Functional or Sequential; batch normalizations are folded first. It is not changed.
+        precision: ``int8`` (full integer), ``int16x8`` or ``dynamic``.
+        calibration: (N, …) raw inputs that ranges are taken from, at least 32.
+        evaluation: (x, y) of labelled samples, y class indices, that steps are judged by; without them a step is
+            taken only where the gates of parity do not hold.
+        train_data: (x, y) that ``qat`` trains on; without them that step is left out. Calibration samples are held
+            against their range.
+        max_accuracy_drop: the most that accuracy may fall below the float model's, a share.
+        steps: which steps may be taken, of ``equalization``, ``bias_correction``, ``qat`` and ``float_layers``.
+        gates: limits of parity.
+        on_event: called after each step.
+
+    Raises:
+        UsageError: another precision or step, a model with several inputs. DataError: samples that do not fit.
+        TargetError: an operator has no integer kernel.
+    """
+    if precision not in LADDER:
+        raise UsageError(f"precision: got '{precision}'; {', '.join(LADDER)} are allowed. Others need no samples.")
+    for step in steps:
+        if step not in ORDER:
+            raise UsageError(f"steps: got '{step}'; {', '.join(ORDER)} are allowed.")
+    folded = fold_batch_norm(model).model
+    if len(folded.inputs) != 1:
+        raise UsageError(f"model '{model.name}': has {len(folded.inputs)} inputs; one is allowed. Use edgeml.export.")
+    (tensor,) = folded.inputs
+    x = check_calibration(calibration, tensor.shape[1:], like=None if train_data is None else train_data[0])
+    held = exam(folded, {tensor.name: x}, None)
+    if evaluation is not None:
+        seen, labels = check_evaluation(evaluation, folded)
+        held = exam(folded, {tensor.name: seen}, labels)
+    config = Quantize(max_accuracy_drop=max_accuracy_drop, steps=tuple(steps))
+    tune = None if train_data is None else _tuned_on(train_data)
+    found = climb(folded, precision, {tensor.name: x}, held, config, gates or Verify(), tune, on_event)
+    with tempfile.TemporaryDirectory(prefix="edgeml-quantize-") as folder:
+        path = Path(folder) / "model.tflite"
+        tflite.export(found.model, precision, path, {}, {tensor.name: x}, float_layers=found.float_layers)
+        content = path.read_bytes()
+    return Quantized(precision, content, found.method, found.rungs, found.float_layers, len(x),
+                     hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())  # fmt: skip
+
+
+def _tuned_on(train_data: tuple[NDArray[Any], NDArray[Any]]) -> Callable[[Any], tuple[Any, str]]:
+    raise NotImplementedError

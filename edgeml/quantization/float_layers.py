@@ -1,0 +1,59 @@
+"""Which layers stay in float: those without whose quantization the file errs least.
+
+Each layer by itself is left in float, the file is run, and its mean squared error against the float model is noted. In
+that order, best first, layers join until the file is as accurate as it must be: at most half of them, or the file is no
+integer file any more.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.runtimes import Arrays, open_model
+from edgeml.targets import tflite
+from edgeml.targets._tflite_floats import computed
+
+SAMPLES = 256  # of those that files are held against: errors of single layers are compared, not accuracies
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+
+def choose(
+    model: Any, calibration: Arrays, inputs: Arrays, expected: Outputs, is_enough: Callable[[Outputs], bool]
+) -> tuple[str, ...]:
+    """Return the names of the layers of a folded model that stay float, fewest first tried; () if none has a kernel.
+
+    Args:
+        model: folded Keras model.
+        calibration: samples (N, …) by input.
+        inputs: samples that files are held against.
+        expected: what the float model says of them.
+        is_enough: judges a file's outputs for all ``inputs``.
+    """
+    prepared = tflite.prepare(model, calibration)
+    few = {name: x[:SAMPLES] for name, x in inputs.items()}
+    with tempfile.TemporaryDirectory(prefix="edgeml-floats-") as folder:
+        path = Path(folder) / "model.tflite"
+
+        def said(layers: tuple[str, ...], samples: Arrays) -> Outputs:
+            path.write_bytes(tflite.with_float_layers(prepared, model, layers))
+            return open_model(path).predict(samples)
+
+        errors = {name: _error(said((name,), few), expected) for name in computed(prepared, model)}
+        order = sorted(errors, key=lambda name: errors[name])
+        chosen: tuple[str, ...] = ()
+        for name in order[: (len(order) + 1) // 2]:
+            chosen = (*chosen, name)
+            if is_enough(said(chosen, inputs)):
+                break
+    return chosen
+
+
+def _error(outputs: Outputs, expected: Outputs) -> float:
+    return sum(float(np.mean((values - expected[name][: len(values)]) ** 2)) for name, values in outputs.items())

@@ -1,0 +1,77 @@
+"""Samples that ranges are taken from, checked: their shape, their number, numbers at all, and their range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeml.errors import DataError, UsageError
+
+LEAST_SAMPLES = 32
+LIKE = 8.0  # times wider or narrower than what they are held against: scaled otherwise
+
+
+def check_calibration(
+    values: Any, shape: Sequence[int | None], *, like: NDArray[Any] | None = None, what: str = "calibration",
+    like_what: str = "the training samples",
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return calibration samples as float32, (N, *shape).
+
+    Raises:
+        UsageError: none are given.
+        DataError: another shape, fewer than 32, NaN or infinite values, or a range unlike that of ``like``.
+    """
+    if values is None:
+        raise UsageError(f"{what}: none given; integer ranges are taken from at least {LEAST_SAMPLES} raw inputs.")
+    x = _numbers(values, shape, what)
+    if len(x) < LEAST_SAMPLES:
+        raise DataError(
+            f"{what}: {len(x)} samples; at least {LEAST_SAMPLES} are due, or ranges are those of chance. Give more."
+        )
+    if like is not None:
+        check_range(x, like, what, like_what)
+    return x
+
+
+def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
+    """Hold the range of samples against that of others.
+
+    Raises:
+        DataError: it is eight times wider or narrower: 0 to 1 where 0 to 255 is due.
+    """
+    own, other = (float(np.ptp(values)) for values in (x, like))
+    if own * LIKE < other or other * LIKE < own:
+        raise DataError(
+            f"{what}: values from {x.min():g} to {x.max():g}; those of {like_what} go from {like.min():g} to"
+            f" {like.max():g}. Give raw inputs, scaled as the model takes them."
+        )
+
+
+def check_evaluation(data: Any, model: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return labelled samples as (x, y), y class indices of the model's output.
+
+    Raises:
+        DataError: shapes, numbers or labels that do not fit.
+    """
+    x, labels = _numbers(data[0], model.inputs[0].shape[1:], "evaluation"), np.asarray(data[1])
+    classes = int((1, *model.outputs[0].shape[1:])[-1])
+    if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
+        raise DataError(f"evaluation: labels of shape {labels.shape}, {labels.dtype}; ({len(x)},) integers are due.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(f"evaluation: labels from {labels.min()} to {labels.max()}; 0 to {classes - 1} are due.")
+    return x, labels.astype(np.int64)
+
+
+def _numbers(values: Any, shape: Sequence[int | None], what: str) -> NDArray[np.float32]:
+    x = np.asarray(values)
+    wanted = ", ".join(map(str, shape))
+    if x.shape[1:] != tuple(shape) or not len(x):
+        raise DataError(f"{what}: shape {x.shape}; (N, {wanted}) is due.")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{what}: type {x.dtype}; numbers are due.")
+    if not np.all(np.isfinite(x)):
+        raise DataError(f"{what}: holds NaN or infinite values; finite numbers are due.")
+    return x.astype(np.float32)

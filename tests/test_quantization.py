@@ -1,0 +1,203 @@
+"""The ladder on real files: a network whose channels were spread apart falls, and climbs back to what float gives."""
+
+import keras
+import numpy as np
+import pytest
+from networks import L, pictures, randomise
+from sklearn.datasets import load_digits
+
+import edgeml
+from edgeml import recipe
+from edgeml.errors import DataError, TargetError, UsageError
+from edgeml.folding import fold_batch_norm
+from edgeml.folding.equalization import Equalized
+from edgeml.folding.kernels import DENSE, DEPTHWISE
+from edgeml.quantization import bias_correction, ladder
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Train and blend, in [0, 16], (N, 8, 8, 1)."""
+    bunch = load_digits()
+    x, y = bunch.images[..., None].astype("float32"), bunch.target
+    rows = np.random.default_rng(0).permutation(len(x))
+    return (x[rows[:1200]], y[rows[:1200]]), (x[rows[1200:]], y[rows[1200:]])
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A small depthwise-separable network with relu, trained, folded."""
+    keras.utils.set_random_seed(1)
+    x = inputs = keras.Input((8, 8, 1), name="image")
+    x = L.Rescaling(1 / 16)(x)
+    x = _norm(L.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x))
+    for number, width in enumerate((24, 32), 1):
+        x = _norm(L.DepthwiseConv2D(3, padding="same", use_bias=False, name=f"depthwise_{number}")(x))
+        x = _norm(L.Conv2D(width, 1, use_bias=False, name=f"pointwise_{number}")(x))
+        x = L.MaxPooling2D(2)(x)
+    x = L.Dense(CLASSES, name="logits")(L.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, L.Softmax(name="probabilities")(x))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*digits[0], epochs=12, batch_size=32, verbose=0)
+    return fold_batch_norm(model).model
+
+
+def _norm(x):
+    return L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
+
+
+def spread(model, decades, seed=3):
+    """Scale the channels between depthwise and pointwise by 10 to ± ``decades``; the function stays."""
+    rng = np.random.default_rng(seed)
+    after = keras.models.clone_model(model)
+    after.set_weights(model.get_weights())
+    for number in (1, 2):
+        depthwise, pointwise = (after.get_layer(f"{kind}_{number}") for kind in ("depthwise", "pointwise"))
+        s = 10.0 ** rng.uniform(-decades, decades, depthwise.bias.shape[0])
+        depthwise.kernel.assign(depthwise.kernel * s[:, None])
+        depthwise.bias.assign(depthwise.bias * s)
+        pointwise.kernel.assign(pointwise.kernel / s[:, None])
+    return after
+
+
+def climb(model, digits, steps=ladder.ORDER, limit=0.005):
+    train, blend = digits
+    held = ladder.exam(model, {"image": blend[0]}, blend[1])
+    calibration = {"image": train[0][:256]}
+    config = recipe.Quantize(max_accuracy_drop=limit, steps=steps)
+    return held, ladder.climb(model, "int8", calibration, held, config, recipe.Verify())
+
+
+def test_what_is_even_needs_no_step(trained, digits):
+    held, found = climb(trained, digits)
+    assert held.accuracy > 0.95
+    assert [rung.name for rung in found.rungs] == ["ptq"]
+    assert found.is_within
+    assert found.model is trained
+
+
+@pytest.mark.parametrize(("decades", "most"), [(1.5, 0.9), (2, 0.5)])
+def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits, decades, most):
+    held, found = climb(spread(trained, decades), digits)
+    assert held.accuracy > 0.95
+    ptq = found.rungs[0]
+    assert ptq.accuracy < most, ptq
+    assert not ptq.is_within
+    assert found.method == "ptq + equalization"
+    assert found.is_within
+    assert abs(found.rungs[-1].accuracy - held.accuracy) <= 0.005
+
+
+def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained, digits):
+    _, found = climb(spread(trained, 2), digits, steps=("float_layers",))
+    assert found.float_layers
+    assert set(found.float_layers) <= {layer.name for layer in trained.layers}
+    assert found.rungs[-1].what == ", ".join(found.float_layers)
+    assert found.rungs[-1].accuracy > found.rungs[0].accuracy
+
+
+def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
+    def broken(model):
+        return Equalized(randomise(keras.models.clone_model(model)), (("a", "b"),))
+
+    monkeypatch.setattr(ladder, "equalize", broken)
+    model = spread(trained, 2)
+    _, found = climb(model, digits, steps=("equalization",))
+    assert [rung.is_kept for rung in found.rungs] == [True, False]
+    assert found.model is model
+    assert found.method == "ptq"
+    assert not found.is_within
+
+
+def test_bias_correction_takes_the_mean_error_off():
+    """With kernels rounded to int8, each channel of the corrected layer is right on average; before it was off."""
+    x = inputs = keras.Input((6, 6, 4), name="image")
+    x = L.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    model = randomise(keras.Model(inputs, x))
+    samples = pictures(64, (6, 6, 4)) + 3.0
+    corrected, names = bias_correction.correct_biases(model, {"image": samples})
+    assert names == ("depthwise",)
+    layer = corrected.get_layer("depthwise")
+    exact = model.predict(samples, verbose=0).mean(axis=(0, 1, 2))
+    kernel = np.array(layer.kernel)
+    layer.kernel.assign(bias_correction.rounded(kernel, DEPTHWISE))
+    off = np.abs(corrected.predict(samples, verbose=0).mean(axis=(0, 1, 2)) - exact)
+    before = np.abs((corrected.predict(samples, verbose=0) - np.array(layer.bias)).mean(axis=(0, 1, 2)) - exact)
+    assert off.max() < 1e-5 < before.max()
+
+
+def test_rounded_kernels_are_those_of_the_file(trained, digits, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = edgeml.quantize(trained, "int8", digits[0][0][:64]).content
+    reader = Interpreter(model_content=content)
+    ours = np.rint(_in_steps(np.array(trained.get_layer("pointwise_1").kernel)))  # (1, 1, in, out)
+    stored = [reader.get_tensor(t["index"]) for t in reader.get_tensor_details() if tuple(t["shape"]) == (24, 1, 1, 16)]
+    assert len(stored) == 1
+    np.testing.assert_array_equal(stored[0], ours.transpose(3, 0, 1, 2).astype("int8"))
+    assert np.all(bias_correction.rounded(np.array([[0.5], [-1.0]]), DENSE) == np.rint([[63.5], [-127]]) / 127)
+
+
+def _in_steps(kernel):
+    return kernel / (np.abs(kernel).max(axis=(0, 1, 2)) / 127)
+
+
+# ---- edgeml.quantize
+
+
+def test_quantize_returns_a_file_and_what_it_cost(trained, digits, tmp_path):
+    train, blend = digits
+    made = edgeml.quantize(spread(trained, 2), "int8", train[0][:128], evaluation=blend)
+    assert made.method == "ptq + equalization"
+    assert made.is_within
+    assert made.file_bytes == made.save(tmp_path / "m.tflite").stat().st_size
+    assert made.calibration_samples == 128
+    assert len(made.calibration_sha256) == 64
+    assert [rung.samples for rung in made.rungs] == [len(blend[0])] * 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "method"), [("int16x8", "ptq + equalization"), ("dynamic", "ptq")]
+)  # kernels so small stay float in a dynamic file
+def test_other_precisions_climb_too(trained, digits, precision, method):
+    train, blend = digits
+    made = edgeml.quantize(spread(trained, 2), precision, train[0][:128], evaluation=blend)
+    assert made.is_within
+    assert made.method == method
+
+
+BAD = {
+    "shape": (np.zeros((64, 8, 9, 1)), r"calibration: shape \(64, 8, 9, 1\); \(N, 8, 8, 1\) is due"),
+    "too few": (np.ones((31, 8, 8, 1)), "calibration: 31 samples; at least 32 are due"),
+    "nan": (np.full((64, 8, 8, 1), np.nan), "calibration: holds NaN"),
+    "scaled": (np.random.default_rng(0).uniform(0, 1, (64, 8, 8, 1)), "calibration: values from .* go from 0 to 16"),
+    "text": (np.full((64, 8, 8, 1), "a"), "calibration: type <U1; numbers are due"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_calibration_data_is_said(trained, digits, case):
+    values, message = BAD[case]
+    with pytest.raises(DataError, match=message):
+        edgeml.quantize(trained, "int8", values, train_data=digits[0])
+
+
+def test_bad_arguments(trained, digits):
+    with pytest.raises(UsageError, match="precision: got 'float16'; int8, int16x8, dynamic are allowed"):
+        edgeml.quantize(trained, "float16", digits[0][0])
+    with pytest.raises(UsageError, match="calibration: none given"):
+        edgeml.quantize(trained)
+    with pytest.raises(UsageError, match="steps: got 'magic'"):
+        edgeml.quantize(trained, "int8", digits[0][0], steps=["magic"])
+    with pytest.raises(DataError, match="evaluation: labels from 1 to 10; 0 to 9 are due"):
+        edgeml.quantize(trained, "int8", digits[0][0], evaluation=(digits[1][0], digits[1][1] + 1))
+
+
+def test_a_layer_without_an_integer_kernel_is_named(digits):
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = L.Activation(keras.ops.sin, name="wave")(inputs)
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+    with pytest.raises(TargetError, match="wave"):
+        edgeml.quantize(model, "int8", digits[0][0])
