@@ -94,6 +94,9 @@ def _samples(path: Path, config: Data) -> tuple[_Samples, list[str]]:
         raise DataError(
             f"csv {path}: no window of {config.window} rows has one label; at least one is needed. Lower data.window."
         )
+    if commas := [table.path.name for table in tables if table.has_decimal_commas(columns)]:
+        more = f" and {len(commas) - 1} files more" * (len(commas) > 1)
+        notes.append(f"{commas[0]}{more}: numbers have decimal commas, '3,14' is read as 3.14")
     x = np.concatenate([part.x for part in parts])
     names, ids, groups = (_chained(parts, key) for key in ("labels", "ids", "groups"))
     left = sum((part.left for part in parts), start=Counter[str]())
