@@ -127,6 +127,17 @@ def test_a_missing_column_is_answered_with_the_nearest(key, value, tmp_path):
         loaded(path, **{key: value})
 
 
+def test_a_table_says_what_it_was_understood_as(tmp_path):
+    found = loaded(
+        written(tmp_path / "t.csv", "kind,n,m", *(f"{'ab'[n % 2]},{n},{n * 2}" for n in range(20))), label="kind"
+    )
+    assert (found.columns, found.class_from) == (("n", "m"), "column kind")
+    for name in ("walk", "run"):
+        written(tmp_path / "d" / f"{name}.csv", "x,y", *(f"{n},{n / 2}" for n in range(20)))
+    found = loaded(tmp_path / "d")
+    assert (found.columns, found.class_from) == (("x", "y"), "names of files")
+
+
 # --- windows
 
 
@@ -224,6 +235,8 @@ def test_columns_on_a_common_scale_lose_nothing(tmp_path):
     rows = [f"{n * 100.7},{n / 1000},0,{'ab'[n % 2]}" for n in range(20)]
     path = written(tmp_path / "t.csv", "wide,narrow,zero,kind", *rows)
     raw, scaled = loaded(path), loaded(path, common_scale=True)
+    floats = data.load(Data(source="csv", path=str(path)), ("float32",))
+    assert not [note for note in floats.notes if "range" in note], "no int8 file, no loss"
     assert [note for note in raw.notes if "columns differ in range: the 1. reaches 1913, the 2. 0.019" in note]
     assert not [note for note in scaled.notes if "range" in note]
     assert scaled.divided_by == (2048, 1 / 32, 1)
