@@ -199,7 +199,7 @@ def test_a_bias_is_fused_where_a_map_is_one_pixel(tmp_path):
     samples = {"x": np.random.default_rng(0).normal(size=(20, 1, 1, 3)).astype("float32")}
     exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
     kinds = [o.kind for o in tflite_operators(tmp_path / "model_int8.tflite")]
-    assert kinds == ["input", "conv", "conv", "add", "view", "dense"]
+    assert kinds == ["input", "conv", "conv", "add", "dense"]
 
 
 # ---- other shapes of models
