@@ -2,7 +2,7 @@
 
     head   activations, each rounded up to 16 bytes, placed by TFLM's greedy planner        exact
     tail   quantization data and records of tensors and operators, a sum over the operators   a fit
-           776 + 245 conv + 245 depthwise + 223 dense + … + 8 per channel                     within 1 %
+           716 + 242 conv + 247 depthwise + 250 dense + … + 2 · 4 per channel                 within 1 %
 
 Greedy planner: the largest first, among equals the one made later; each at the lowest offset where it overlaps none
 that is placed and alive at the same time (``greedy_memory_planner.cc``). Who is alive follows from the order in which
@@ -23,16 +23,16 @@ from collections.abc import Sequence
 from edgeml.operators import Operator
 
 ALIGNMENT_BYTES = 16
-TAIL_FIXED_BYTES = 776
-# Fitted on 28 networks of all search spaces and 4 ensembles, tflite-micro 0.dev20261023182759: bytes per operator.
+TAIL_FIXED_BYTES = 716
+# Fitted on 64 networks of all search spaces, 8 of them ensembles, tflite-micro 0.dev20261023182759: bytes per operator.
 TAIL_BYTES = {
-    "conv": 245, "depthwise": 245, "dense": 223, "add": 154, "activation": 120, "max_pool": 169, "avg_pool": 169,
-    "global_pool": 180, "softmax": 180, "affine": 260,
+    "conv": 242, "depthwise": 247, "dense": 250, "add": 158, "activation": 120, "max_pool": 158, "avg_pool": 169,
+    "global_pool": 206, "softmax": 186, "affine": 155, "view": 153,
 }  # fmt: skip
-ERROR = 0.01  # by which share the arena may be larger; 0.003 was the most seen among 24 networks not fitted on
+ERROR = 0.01  # by which share the arena may be larger; 0.002 was the most seen among 49 networks not fitted on
 TAIL_OTHER_BYTES = 160  # an operator of another kind: a node (64), its tensors (24 each), parameters
-TAIL_CHANNEL_BYTES = 8  # multiplier and shift of each output channel
 PER_CHANNEL = ("conv", "depthwise", "dense")
+TENSOR_BYTES = 24  # TfLiteEvalTensor, of constants too
 FUSED = ("linear", "relu", "relu6", "relu_n1_to_1")  # activations that a TFLite operator computes by itself
 SEVERAL = {  # activations that become more than one operator: name, kind, what it reads ("": what is activated)
     "selu": [  # relu(λ x) + λ α / σ(relu(-x)), see ``targets._tracing``; - 2 λ α goes into the bias behind it
@@ -40,6 +40,7 @@ SEVERAL = {  # activations that become more than one operator: name, kind, what 
         ("bend", "affine", ("sigmoid",)), ("selu", "add", ("line", "bend")),
     ],
 }  # fmt: skip
+SELU_CONSTANTS = 3  # λ, -1 and λ α; the last one of all, - 2 λ α, is in biases
 Buffer = tuple[int, int, int]  # bytes, first and last step at which it is alive
 
 
@@ -65,8 +66,19 @@ def tail_bytes(operators: Sequence[Operator]) -> int:
     if "split" in kinds:  # a file lists each part, but one operator makes them all
         kinds["split"] = len({operator.inputs for operator in operators if operator.kind == "split"})
     records = sum(TAIL_BYTES.get(kind, TAIL_OTHER_BYTES) * count for kind, count in kinds.items())
-    channels = sum(operator.output_shape[-1] for operator in operators if _is_per_channel(operator))
-    return TAIL_FIXED_BYTES + records + TAIL_CHANNEL_BYTES * channels
+    turned = sum(aligned(o.weights * o.bytes_per_element) for o in operators if o.kind == "matmul")  # constants, copied
+    return TAIL_FIXED_BYTES + records + turned + counted_tail_bytes(operators)
+
+
+def counted_tail_bytes(operators: Sequence[Operator]) -> int:
+    """Return what of the tail is no fit: multiplier and shift of each output channel, two int32 tensors per operator.
+
+    Less the constants of selu, which the file holds once for all.
+    """
+    channels = sum(2 * aligned(4 * o.output_shape[-1]) for o in operators if _is_per_channel(o))
+    sigmoids = {o.name for o in operators if o.kind == "activation" and o.activation == "sigmoid"}
+    selus = sum(o.kind == "affine" and o.inputs[0] in sigmoids for o in operators) if sigmoids else 0
+    return channels - TENSOR_BYTES * SELU_CONSTANTS * max(0, selus - 1)
 
 
 def _is_per_channel(operator: Operator) -> bool:
@@ -91,31 +103,56 @@ def cmsis_nn_margin_bytes(operators: Sequence[Operator]) -> int:
 
 
 def as_converted(operators: Sequence[Operator]) -> list[Operator]:
-    """Return a network's operators as they stand in its int8 file: views and activations that TFLite lacks, its order.
+    """Return a network's operators as they stand in its int8 file, in its order.
 
-    At a fork the shorter branch runs first, and each branch to its end: member after member, shortcuts before blocks.
+    Views come in, activations that TFLite lacks are written by others, scale and shift are two operators, sums those of
+    two tensors. At a fork the branch whose first layer comes first by name runs first, and to its end.
     """
-    operators = with_views(operators)
+    operators = with_views(in_pairs(operators))
     apart = {o.name: written_apart(o)[-1].name for o in operators if is_apart(o)}
     found = []
     for operator in _in_order(operators):
         inputs = tuple(apart.get(name, name) for name in operator.inputs) if apart else operator.inputs
+        if operator.kind == "affine" and operator.biases:
+            found.append(Operator(f"{operator.name}/scale", "affine", inputs, operator.output_shape))
+            inputs = (found[-1].name,)
         found.append(Operator(operator.name, operator.kind, inputs, operator.output_shape))
         if operator.name in apart:
             found += written_apart(operator)
     return found
 
 
+def in_pairs(operators: Sequence[Operator]) -> list[Operator]:
+    """Write sums of several tensors as sums of two."""
+    found = []
+    for operator in operators:
+        if operator.kind == "add" and len(operator.inputs) > 2:
+            before, *others, last = operator.inputs
+            for number, other in enumerate(others):
+                found.append(Operator(f"{operator.name}/{number}", "add", (before, other), operator.output_shape))
+                before = found[-1].name
+            found.append(operator._replace(inputs=(before, last)))
+        else:
+            found.append(operator)
+    return found
+
+
 def with_views(operators: Sequence[Operator]) -> list[Operator]:
-    """Put a view before each operator that reads its input in another shape: flattened, or a window as an image."""
+    """Put a view before what reads its input in another shape, flattened or a window as an image: one for all of them.
+
+    The converter merges views that are equal, those of several members too.
+    """
     shapes = {operator.name: operator.output_shape for operator in operators}
+    views: dict[tuple[str, int], str] = {}
     found = []
     for operator in operators:
         source, *others = operator.inputs or (operator.name,)
         if operator.kind in PER_CHANNEL and len(shapes[source]) != len(operator.output_shape):
-            view = Operator(f"{operator.name}/view", "view", (source,), shapes[source])
-            found.append(view)
-            found.append(operator._replace(inputs=(view.name, *others)))
+            read = source, len(operator.output_shape)
+            if read not in views:
+                views[read] = f"{operator.name}/view"
+                found.append(Operator(views[read], "view", (source,), shapes[source]))
+            found.append(operator._replace(inputs=(views[read], *others)))
         else:
             found.append(operator)
     return found
@@ -140,22 +177,29 @@ def with_float_edges(operators: Sequence[Operator]) -> list[Operator]:
 
 
 def _in_order(operators: Sequence[Operator]) -> list[Operator]:
-    """Return the operators depth first, the input that is nearest to the graph's own before the others."""
+    """Return the operators in reverse postorder, the readers of a tensor by name, as TensorFlow imports a graph."""
     by_name = {operator.name: operator for operator in operators}
-    distance: dict[str, int] = {}
+    readers: dict[str, list[str]] = {name: [] for name in by_name}
     for operator in operators:
-        distance[operator.name] = 1 + max(map(distance.__getitem__, operator.inputs), default=0)
-    read = {name for operator in operators for name in operator.inputs}
-    stack = [operator.name for operator in reversed(operators) if operator.name not in read]
-    order: dict[str, Operator] = {}
-    while stack:
-        operator = by_name[stack[-1]]
-        waiting = [name for name in operator.inputs if name not in order]
-        if waiting:
-            stack.append(min(waiting, key=distance.__getitem__))
-        else:
-            order[stack.pop()] = operator
-    return list(order.values())
+        for name in dict.fromkeys(operator.inputs):
+            readers[name].append(operator.name)
+    waiting = [(name, False) for name in _sorted([o.name for o in operators if not o.inputs])]
+    seen: set[str] = set()
+    ended = []
+    while waiting:
+        name, has_ended = waiting.pop()
+        if has_ended:
+            ended.append(by_name[name])
+        elif name not in seen:
+            seen.add(name)
+            waiting.append((name, True))
+            waiting += [(reader, False) for reader in _sorted(readers[name])]
+    return ended[::-1]
+
+
+def _sorted(names: list[str]) -> list[str]:
+    """Sort as TensorFlow does, where layer dense_1 is dense_1_1, behind dense_10_1."""
+    return sorted(names, key=lambda name: name.replace("/", "_/") + "_") if len(names) > 1 else names
 
 
 def is_apart(operator: Operator) -> bool:
@@ -169,6 +213,7 @@ def written_apart(operator: Operator) -> list[Operator]:
         Operator(
             f"{operator.name}/{name}", kind, tuple(f"{operator.name}/{source}" if source else operator.name
                                                    for source in sources), operator.output_shape,
+            activation=name if kind == "activation" else "linear",
         )
         for name, kind, sources in SEVERAL.get(operator.activation, [(operator.activation, "activation", ("",))])
     ]  # fmt: skip

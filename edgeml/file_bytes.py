@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeml.arena import is_apart, with_views, written_apart
+from edgeml.arena import in_pairs, is_apart, with_views, written_apart
 from edgeml.operators import Operator
 from edgeml.precisions import FILES, PRECISIONS, REAL, File
 
@@ -97,7 +97,7 @@ class Counts:
 
 def counts(operators: Sequence[Operator]) -> Counts:
     """Count what makes up a network's files; an activation that TFLite lacks is an operator of its own."""
-    kinds = Counter(operator.kind for operator in with_views(operators) if operator.kind != "input")
+    kinds = Counter(operator.kind for operator in with_views(in_pairs(operators)) if operator.kind != "input")
     kinds.update(written.kind for operator in operators if is_apart(operator) for written in written_apart(operator))
     return Counts(
         kernels=tuple((o.weights, o.output_shape[-1]) for o in operators if o.weights),

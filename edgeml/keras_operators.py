@@ -1,8 +1,8 @@
 """A folded Keras model as a list of operators: what a budget is finally judged on.
 
-Nested models are laid flat; views (flatten, reshape, dropout) vanish; an activation joins the operator before it where
-that operator has no other reader. A layer that is not known here is an error, or has its class as its kind, which
-``operators.not_counted`` lists: never a silent zero.
+Nested models are laid flat, several beside each other under their names: ``member_0/conv``. Views (flatten, reshape,
+dropout) vanish; an activation joins the operator before it where that operator has no other reader. A layer that is not
+known here is an error, or has its class as its kind, which ``operators.not_counted`` lists: never a silent zero.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class _Reader:
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
+        self.scope = ""
         self.operators: dict[str, Operator] = {}
         self.made_by: dict[int, str] = {}
         self.counted: set[int] = set()
@@ -83,18 +84,22 @@ class _Reader:
 
     def _walk(self, model: Any) -> None:
         graph = getattr(model, "_functional", None) or model
-        for depth in sorted(graph._nodes_by_depth, reverse=True):
-            for node in graph._nodes_by_depth[depth]:
-                if not node.is_input:
-                    self._node(node)
+        by_depth = [graph._nodes_by_depth[depth] for depth in sorted(graph._nodes_by_depth, reverse=True)]
+        nodes = [node for at_depth in by_depth for node in at_depth if not node.is_input]
+        has_siblings = len({id(node.operation) for node in nodes if _is_model(node.operation)}) > 1
+        for node in nodes:
+            self._node(node, has_siblings)
 
-    def _node(self, node: Any) -> None:
+    def _node(self, node: Any, has_siblings: bool) -> None:
         layer, sources = node.operation, list(node.input_tensors)
-        if hasattr(layer, "_nodes_by_depth") or hasattr(layer, "_functional"):
+        if _is_model(layer):
             inner = getattr(layer, "_functional", None) or layer
             for outer, own in zip(sources, inner._inputs, strict=True):
                 self.made_by[id(own)] = self.made_by[id(outer)]
+            outside = self.scope
+            self.scope += f"{layer.name}/" * has_siblings
             self._walk(layer)
+            self.scope = outside
             for outer, own in zip(node.outputs, inner._outputs, strict=True):
                 self.made_by[id(outer)] = self.made_by[id(own)]
             return
@@ -128,11 +133,15 @@ class _Reader:
         return [Operator(layer.name, kind, names, shape, weights)]
 
     def _put(self, operator: Operator) -> str:
-        name = operator.name
+        name = self.scope + operator.name
         while name in self.operators:
             name += "'"
         self.operators[name] = operator._replace(name=name)
         return name
+
+
+def _is_model(operation: Any) -> bool:
+    return hasattr(operation, "_nodes_by_depth") or hasattr(operation, "_functional")
 
 
 def _activation(layer: Any) -> str:

@@ -163,6 +163,15 @@ def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any], Describ
     return describe
 
 
+def _compare(reader: _Reader, node: Any) -> Described:
+    """Describe a comparison; floats that are held against constants, as trees do, have no int8 form."""
+    import onnx
+
+    described = _plain("compare", counted=True)(reader, node)
+    is_float = any(reader.types.get(name) == onnx.TensorProto.FLOAT for name in node.input)
+    return {**described, "float_only": is_float and described["weights"] > 0}
+
+
 def _activated(name: str) -> Callable[[_Reader, Any], Described]:
     def describe(reader: _Reader, node: Any) -> Described:
         slopes = sum(reader.scalars(value) for value in node.input) if name == "prelu" else 0
@@ -227,7 +236,7 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     **dict.fromkeys(("Add", "Sub", "Max", "Min", "Sum"), _plain("add", counted=True)),
     **dict.fromkeys(("Mul", "Div"), _plain("multiply", counted=True)),
     "Gather": _plain("gather", counted=True),
-    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _plain("compare", counted=True)),
+    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _compare),
     "Concat": _plain("concat", counted=True),
     "Split": _plain("split"),
     "MaxPool": _plain("max_pool"),

@@ -49,7 +49,7 @@ def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
     if not run.has_data():
         recipe = run.recipe
         on_event(Event("data", f"loading {recipe.data.path or recipe.data.name or recipe.data.source}"))
-        dataset = data.load(recipe.data)
+        dataset = data.load(recipe.data, recipe.export.precision)
         partition = splits.split(dataset, recipe.data.splits, recipe.search.seed)
         arrays = partition.arrays(dataset)
         record = {

@@ -69,7 +69,7 @@ def _together(run: RunFolder, ranked: Sequence[Candidate]) -> list[Candidate]:
     latency_ms = [{limit: c.predicted_ms.get(limit.where, 0.0) for limit in budget.latency} for c in known]
 
     def fits(members: sets.Members) -> bool:
-        cost = total([costs[i] for i in members], elements, said[0].shape[1])
+        cost = total([costs[i] for i in members], elements, said[0].shape[1], run.recipe.ensemble.mean)
         return not budget.violations(cost, summed([latency_ms[i] for i in members]))
 
     grown = sets.grow(true, fits, run.recipe.ensemble.max_members)

@@ -23,6 +23,7 @@ from edgeml.operators import Operator, Shape, without_batch
 FILE_IDENTIFIER = b"TFL3"  # bytes 4..8 of the flatbuffer
 ACTIVATIONS = {0: "linear", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}  # ActivationFunctionType
 BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1, 10: 8}  # of TensorType: float32, float16, int32, …
+FLOAT32 = 0
 NUMBERS = {1: "<f2", 2: "<i4", 4: "<i8", 7: "<i2"}  # TensorType of biases; the rest are float32
 
 
@@ -147,6 +148,13 @@ def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any, str], De
     return describe
 
 
+def _compare(reader: _Reader, node: Any, name: str) -> Described:
+    """Describe a comparison; floats that are held against constants, as trees do, have no int8 form."""
+    described = _plain("compare", counted=True)(reader, node, name)
+    is_float = any(reader.tensors[i].type == FLOAT32 for i in node.inputs)
+    return {**described, "float_only": is_float and described["weights"] > 0}
+
+
 def _activated(name: str) -> Callable[[_Reader, Any, str], Described]:
     def describe(reader: _Reader, node: Any, _name: str) -> Described:
         return {"kind": "activation", "activation": name, "weights": sum(reader.scalars(int(i)) for i in node.inputs)}
@@ -180,7 +188,8 @@ def _batch_matmul(reader: _Reader, node: Any, _name: str) -> Described:
     left = reader.full_shape(int(node.inputs[0]))
     common = left[-2] if node.builtinOptions.adjX else left[-1]
     macs = math.prod(reader.full_shape(int(node.outputs[0]))) * common
-    return {"kind": "dense", "weights": sum(reader.scalars(int(i)) for i in node.inputs), "macs": macs}
+    weights = sum(reader.scalars(int(i)) for i in node.inputs)
+    return {"kind": "matmul" if weights else "dense", "weights": weights, "macs": macs}
 
 
 def _activation(node: Any) -> str:
@@ -197,9 +206,7 @@ _KINDS: dict[str, Callable[[_Reader, Any, str], Described]] = {
     **dict.fromkeys(("ADD", "SUB", "MAXIMUM", "MINIMUM"), _plain("add", counted=True)),
     **dict.fromkeys(("MUL", "DIV"), _plain("multiply", counted=True)),
     "GATHER": _plain("gather", counted=True),
-    **dict.fromkeys(
-        ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), _plain("compare", counted=True)
-    ),
+    **dict.fromkeys(("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), _compare),
     "CONCATENATION": _plain("concat", counted=True),
     **dict.fromkeys(("SPLIT", "SPLIT_V"), _plain("split")),
     "MAX_POOL_2D": _plain("max_pool"),

@@ -51,12 +51,28 @@ def test_tensors_are_rounded_up_to_16_bytes():
     assert arena.head_bytes([op("x", 17), op("y", 1, "x")]) == 48
 
 
-def test_a_shortcut_runs_before_the_block_and_a_member_to_its_end():
+def test_a_branch_runs_to_its_end_the_first_by_name_first():
     network = [op("x", 4), op("b1", 4, "x"), op("b2", 4, "b1"), op("s", 4, "x"), op("y", 4, "s", "b2")]
-    assert [o.name for o in arena.as_converted(network)] == ["x", "s", "b1", "b2", "y"]
+    assert [o.name for o in arena.as_converted(network)] == ["x", "b1", "b2", "s", "y"]
+    network = [op("x", 4), op("b1", 4, "x"), op("b2", 4, "b1"), op("a", 4, "x"), op("y", 4, "b2", "a")]
+    assert [o.name for o in arena.as_converted(network)] == ["x", "a", "b1", "b2", "y"]
     members = [op("x", 4), op("a1", 4, "x"), op("b1", 4, "x"), op("a2", 4, "a1"), op("b2", 4, "b1"),
                op("y", 4, "a2", "b2")]  # fmt: skip
     assert [o.name for o in arena.as_converted(members)] == ["x", "a1", "a2", "b1", "b2", "y"]
+
+
+def test_names_are_sorted_as_tensorflow_has_them():
+    network = [op("x", 4), op("d_1", 4, "x"), op("d_10", 4, "x"), op("m_1/d", 4, "x"), op("m_10/d", 4, "x")]
+    assert [o.name for o in arena.as_converted(network)] == ["x", "d_10", "d_1", "m_10/d", "m_1/d"]
+
+
+def test_scale_and_shift_are_two_operators():
+    network = [
+        op("x", 4),
+        op("s", 4, "x", kind="affine", weights=4, biases=4),
+        op("m", 4, "s", kind="affine", weights=4),
+    ]
+    assert [o.name for o in arena.as_converted(network)] == ["x", "s/scale", "s", "m"]
 
 
 def test_the_order_of_the_list_decides_nothing():
@@ -74,13 +90,15 @@ def test_an_activation_that_tflite_does_not_fuse_is_a_tensor_of_its_own():
     assert len(arena.as_converted(network("relu6"))) == 3
 
 
-def test_what_reads_in_another_shape_reads_a_view_of_its_own():
+def test_what_reads_in_another_shape_reads_a_view():
     given = Operator("input", "input", (), (49, 10))
     wide, deep = (Operator(name, "dense", ("input",), (4,)) for name in ("wide", "deep"))
     found = arena.as_converted([given, wide, deep, Operator("sum", "add", ("wide", "deep"), (4,))])
-    assert [o.name for o in found] == ["input", "wide/view", "wide", "deep/view", "deep", "sum"]
-    assert [o.output_shape for o in found if o.kind == "view"] == [(49, 10), (49, 10)]
+    assert [o.name for o in found] == ["input", "wide/view", "deep", "wide", "sum"]
+    assert [o.output_shape for o in found if o.kind == "view"] == [(49, 10)]
     conv = Operator("conv", "conv", ("input",), (49, 1, 8), kernel=(3, 1))
+    both = [given, wide, conv, Operator("flat", "dense", ("conv",), (4,))]
+    assert [o.name for o in arena.as_converted(both) if o.kind == "view"] == ["conv/view", "flat/view", "wide/view"]
     kept = Operator("dense", "dense", ("input",), (49, 4))
     assert [o.name for o in arena.as_converted([given, conv])] == ["input", "conv/view", "conv"]
     assert [o.name for o in arena.as_converted([given, kept])] == ["input", "dense"], "along the last axis"

@@ -58,7 +58,33 @@ def test_a_byte_order_mark_blank_lines_and_quotes_are_read(tmp_path):
     assert (len(found.x), found.labels) == (20, ("a", "b"))
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("mark", [".", ","])
+def test_separators_and_decimal_marks(separator, mark, tmp_path):
+    rows = [separator.join([f"{n / 8}".replace(".", mark), f"{-n}", "1e3", f"{'ab'[n % 2]},c"]) for n in range(20)]
+    found = loaded(written(tmp_path / "t.csv", separator.join(["n", "m", "e", "kind"]), *rows))
+    np.testing.assert_array_equal(found.x, [[n / 8, -n, 1000] for n in range(20)])
+    assert found.labels == ("a,c", "b,c")
+    assert [note for note in found.notes if "comma" in note] == (
+        ["t.csv: numbers have decimal commas, '3,14' is read as 3.14"] if mark == "," else []
+    )
+
+
+def test_each_file_of_a_folder_has_its_own_decimal_mark(tmp_path):
+    for name, mark in (("run", ","), ("sit", "."), ("walk", ",")):
+        rows = [f"{n / 4}".replace(".", mark) + f"|{n}" for n in range(20)]
+        written(tmp_path / "d" / f"{name}.csv", "x|y", *rows)
+    found = loaded(tmp_path / "d")
+    np.testing.assert_array_equal(found.x[:, 0].reshape(3, 20), [np.arange(20) / 4] * 3)
+    assert "run.csv and 1 files more: numbers have decimal commas, '3,14' is read as 3.14" in found.notes
+
+
 BROKEN = {
+    "both marks": (["n;kind", "1,5;a", "2.5;b"], "t.csv:3: column 'n' is '2.5'; a decimal comma, as in other numbers"),
+    "thousands": (["n;kind", "1,5;a", "1.234,5;b"], "t.csv:3: column 'n' is '1.234,5'; a finite number is needed"),
+    "thousands without a point": (["n;kind", "1,5;a", "1,234,567;b"], "t.csv:3: column 'n' is '1,234,567'; a finite"),
+    "quoted comma": (["n,kind", "1,a", '"3,14",b'], "is '3,14'; a decimal point, where commas part the columns, is"),
+    "no header, commas": (["1,5;2,5;a", "3,5;4;b"], "t.csv:1: the first row holds numbers (1,5, 2,5, a); a header"),
     "missing": (None, "No such file or directory; a CSV file is needed. Check data.path."),
     "empty": ([], "t.csv: holds 0 rows; a header and at least one row are needed"),
     "only a header": (["n,kind"], "t.csv: holds 1 rows; a header and at least one row"),
@@ -99,6 +125,17 @@ def test_a_missing_column_is_answered_with_the_nearest(key, value, tmp_path):
         RecipeError, match=rf"data\.{key}: no column 'kin' in .*; n, m, kind are. Did you mean 'kind'\?"
     ):
         loaded(path, **{key: value})
+
+
+def test_a_table_says_what_it_was_understood_as(tmp_path):
+    found = loaded(
+        written(tmp_path / "t.csv", "kind,n,m", *(f"{'ab'[n % 2]},{n},{n * 2}" for n in range(20))), label="kind"
+    )
+    assert (found.columns, found.class_from) == (("n", "m"), "column kind")
+    for name in ("walk", "run"):
+        written(tmp_path / "d" / f"{name}.csv", "x,y", *(f"{n},{n / 2}" for n in range(20)))
+    found = loaded(tmp_path / "d")
+    assert (found.columns, found.class_from) == (("x", "y"), "names of files")
 
 
 # --- windows
@@ -198,6 +235,8 @@ def test_columns_on_a_common_scale_lose_nothing(tmp_path):
     rows = [f"{n * 100.7},{n / 1000},0,{'ab'[n % 2]}" for n in range(20)]
     path = written(tmp_path / "t.csv", "wide,narrow,zero,kind", *rows)
     raw, scaled = loaded(path), loaded(path, common_scale=True)
+    floats = data.load(Data(source="csv", path=str(path)), ("float32",))
+    assert not [note for note in floats.notes if "range" in note], "no int8 file, no loss"
     assert [note for note in raw.notes if "columns differ in range: the 1. reaches 1913, the 2. 0.019" in note]
     assert not [note for note in scaled.notes if "range" in note]
     assert scaled.divided_by == (2048, 1 / 32, 1)

@@ -1,16 +1,21 @@
 """Ensembles: weights against planted truths, graphs against NumPy, choices against budgets."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
 
 import edgeml
-from edgeml import ensemble, recipe
+from edgeml import arena, costs, ensemble, exporting, recipe
 from edgeml.ensemble import choice as choice_module
 from edgeml.ensemble import sets, weights
 from edgeml.ensemble.charge import total
 from edgeml.errors import BudgetError
+from edgeml.file_bytes import at_most, file_bytes
+from edgeml.keras_operators import keras_operators
 from edgeml.records import Budget, Cost, Limit
+from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
 MEANS = ("arithmetic", "geometric")
@@ -212,15 +217,15 @@ def network(seed, classes=5, width=8, head="layer", name="net"):
 IMAGES = np.random.default_rng(1).normal(0, 2, (32, 6, 6, 2)).astype("float32")
 
 
-@pytest.mark.parametrize("mean", MEANS)
+@pytest.mark.parametrize("mean", ALL_MEANS)
 def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
     models = [network(s, width=8 * (s + 1)) for s in range(3)]
-    costs = [edgeml.cost(model) for model in models]
+    alone = [edgeml.cost(model) for model in models]
     real = edgeml.cost(edgeml.compile_ensemble(models, [0.5, 0.2, 0.3], mean))
-    charged = total(costs, 6 * 6 * 2, 5)
+    charged = total(alone, 6 * 6 * 2, 5, mean)
     assert real.params == charged.params - (3 if mean == "geometric" else 0)
     assert real.macs == charged.macs
-    assert max(c.peak_activation_bytes for c in costs) <= real.peak_activation_bytes <= charged.peak_activation_bytes
+    assert max(c.peak_activation_bytes for c in alone) <= real.peak_activation_bytes <= charged.peak_activation_bytes
     spared = 3 * (180 + 260) if mean == "geometric" else 0  # the members' softmax; a weight, which joins a dense layer
     assert real.arena_bytes["int8"] <= charged.arena_bytes["int8"] <= 1.1 * real.arena_bytes["int8"] + spared
     extra = {"float32": 12, "int8": 3} if mean == "geometric" else {"float32": 0, "int8": 0}
@@ -228,6 +233,39 @@ def test_the_charge_is_that_of_the_graph_or_a_little_more(mean):
     for target, by_precision in real.file_bytes.items():
         for precision, size in by_precision.items():
             assert 0.98 * size <= charged.file_bytes[target][precision] <= 1.1 * size + 3_000
+
+
+@pytest.mark.parametrize("mean", ALL_MEANS)
+def test_a_graph_of_three_is_predicted_as_its_file_is(mean, tmp_path):
+    graph = edgeml.compile_ensemble([network(s, width=8 * (s + 1)) for s in range(3)], [0.5, 0.2, 0.3], mean)
+    samples = {graph.inputs[0].name: IMAGES}
+    files = exporting.write(graph, tmp_path, ["tflite", "onnx"], ["float32", "int8"], samples, lambda event: None)
+    operators = keras_operators(graph)
+    written = tflite_operators(tmp_path / exporting.file_name("tflite", "int8"))
+    assert Counter(o.kind for o in arena.as_converted(operators)) == Counter(o.kind for o in written)
+    assert arena.arena_bytes(operators) == pytest.approx(arena.file_arena_bytes(written), rel=0.001)
+    most = at_most(file_bytes(operators))
+    charged = total([costs.charged(edgeml.cost(network(s, width=8 * (s + 1)))) for s in range(3)], 72, 5, mean)
+    for file in files:
+        size = file.path.stat().st_size
+        assert 0.7 * most[file.target][file.precision] <= size <= most[file.target][file.precision]
+        assert size <= charged.file_bytes[file.target][file.precision]
+    assert arena.file_arena_bytes(written) <= charged.arena_bytes["int8"]
+
+
+def test_a_mean_that_is_over_budget_is_not_taken():
+    probs, labels = planted(0)
+    cost = edgeml.cost(network(0))
+    two = [total([cost, cost], 72, 4, mean).arena_bytes["int8"] for mean in ("arithmetic", "exponential")]
+    assert two[0] < two[1]
+    for most, fits in ((two[1], True), (two[1] - 1, False)):
+        budget, config = Budget(arena_bytes=most), recipe.Ensemble(mean="exponential", max_members=2, keep="always")
+        found = ensemble.choose(probs, labels, [cost] * len(probs), budget, config, input_elements=72)
+        assert (found.mean == "exponential") == fits
+    auto = recipe.Ensemble(max_members=2, keep="always")
+    found = ensemble.choose(probs, labels, [cost] * len(probs), Budget(arena_bytes=two[0]), auto, input_elements=72)
+    assert len(found.members) == 2
+    assert found.mean != "exponential"
 
 
 # --- the choice

@@ -5,13 +5,24 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgeml import quick_recipe, recipe_file
+from edgeml import data, quick_recipe, recipe_file
 from edgeml.errors import DataError, RecipeError, UsageError
+from edgeml.kinds import kind_of
 from edgeml.recipe import Augment, Recipe
 from edgeml.records import Limit
+from edgeml.search import rehearsal
 from edgeml.verbs import make
+
+SHAPES = {  # of x: what its samples are taken for
+    (40, 13): "vectors", (40, 128, 3): "windows", (40, 20, 1): "windows", (40, 49, 10): "windows",
+    (40, 12, 12): "images", (40, 64, 32): "images", (40, 12, 12, 3): "images",
+}  # fmt: skip
+SPACES = {
+    "images": ("ds_cnn",), "windows": ("ds_cnn_1d", "wide_deep", "dense_selu"), "vectors": ("wide_deep", "dense_selu"),
+}  # fmt: skip
 
 
 def made(path: Path, quick: bool = False, **limits: float) -> Recipe:
@@ -36,6 +47,45 @@ def test_an_array_file_is_neither_resized_nor_mirrored(tmp_path: Path) -> None:
     recipe = made(tmp_path / "digits.npz")
     assert (recipe.data.source, recipe.name) == ("npz", "digits")
     assert (recipe.data.image_size, recipe.data.augment.flip) == (None, "none")
+
+
+def arrays(path: Path, shape: tuple[int, ...], key: str = "") -> Path:
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    np.savez(path, **{f"x{key}": x, f"y{key}": np.arange(len(x)) % 2})
+    return path
+
+
+@pytest.mark.parametrize("key", ["", "_train"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_array_file_suits_its_samples(tmp_path: Path, shape: tuple[int, ...], key: str) -> None:
+    recipe = make.recipe_of(arrays(tmp_path / "d.npz", shape, key), [], quick=True)
+    assert recipe.search.space == SPACES[SHAPES[shape]]
+    found = data.load(recipe.data)
+    assert kind_of(found.x.shape[1:]).name == SHAPES[shape]
+    is_image = SHAPES[shape] == "images"
+    assert (recipe.data.common_scale, recipe.data.augment == Augment()) == (not is_image, not is_image)
+
+
+def test_what_samples_are_may_be_said(tmp_path: Path) -> None:
+    path = arrays(tmp_path / "d.npz", (40, 12, 12))
+    assert make.recipe_of(path, ["data.kind=windows"], quick=True).search.space == SPACES["windows"]
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n")
+    assert make.recipe_of(tmp_path / "d.csv", ["data.window=8"], quick=True).search.space == SPACES["windows"]
+
+
+@pytest.mark.parametrize("shape", [(48, 5), (48, 24, 3)])
+def test_an_array_file_is_searched_in_one_line(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    recipe = make.recipe_of(arrays(tmp_path / "d.npz", shape), [], quick=True)
+    told = rehearsal.rehearse(recipe, lambda event: None)
+    assert all(row["searched"] for row in told["shares"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half of one"])
+def test_a_damaged_array_file_is_reported_by_whoever_loads_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "d.npz").write_bytes(content)
+    recipe = make.recipe_of(tmp_path / "d.npz", [], quick=True)
+    with pytest.raises(DataError, match=r"^npz .*d\.npz: not readable"):
+        data.load(recipe.data)
 
 
 def test_a_table_is_searched_by_spaces_for_vectors_on_a_common_scale(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edgeml.errors import BudgetError
 from edgeml.recipe import Search
 from edgeml.search import oracles, rehearsal
 from edgeml.search.space import Space
+from edgeml.verbs import examine
 
 RECIPE = """
 schema_version: 1
@@ -50,12 +51,39 @@ def test_the_size_heeds_conditions_and_adds_up_over_a_union(spaces, names, size)
 
 
 def test_a_rehearsal_says_what_would_happen(spaces):
-    told = rehearsal.rehearse(recipe_file.parse(RECIPE % ("small", 200), "r"), lambda event: None)
+    text, told = examine.dry_run(recipe_file.parse(RECIPE % ("small", 200), "r"), lambda event: None)
+    assert "data      1797 images of 8 x 8 x 1\nclasses   10: 0 178, 1 182," in text
+    assert told["data"]["input_shape"] == [8, 8, 1]
     assert told["space"]["size"] == 2
     assert 0.4 < told["space"]["feasible_share"] < 0.6  # one width of two
     assert told["smallest"]["params"] == 9 * 8 + 8 + 8 * 10 + 10
     assert told["largest"]["params"] == 9 * 16 + 16 + 16 * 10 + 10
     assert told["estimated_seconds"] > 0
+
+
+TABLE = """
+schema_version: 1
+name: table
+data: {source: csv, path: %s, label: kind}
+search: {space: [wide_deep], max_trials: 2}
+budget: {params: 5000}
+export: {precision: [float32]}
+"""
+
+
+def test_a_rehearsal_says_how_a_table_was_understood(tmp_path):
+    names = [f"c{n}" for n in range(12)]
+    rows = [",".join(["no" if n % 3 else "yes", *(f"{n * 10**k}" for k in range(12))]) for n in range(48)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join(["kind", *names]), *rows]) + "\n")
+    text, told = examine.dry_run(recipe_file.parse(TABLE % (tmp_path / "t.csv"), "r"), lambda event: None)
+    assert told["data"] == {
+        "samples": 48, "test_samples": 0, "kind": "vectors", "input_shape": [12], "columns": names,
+        "class_from": "column kind", "classes": {"no": 32, "yes": 16}, "notes": [],
+    }  # fmt: skip
+    assert text.splitlines()[:2] == [
+        "data      48 vectors of 12; columns c0, c1, c2, c3, c4, c5, c6, c7, c8, …, c11",
+        "classes   2, by column kind: no 32, yes 16",
+    ]
 
 
 def test_a_budget_that_only_the_smallest_fits_passes_and_one_below_it_does_not():

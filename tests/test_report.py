@@ -850,3 +850,15 @@ def test_trees_among_the_members_are_said_to_be_float32_only(report):
     report["manifest"]["members"][0]["space"] = "random_forest"
     assert words in edgeml.report.html(report)
     assert words in edgeml.report.model_card(report)
+
+
+def test_heat_tables_of_ten_columns_fit_a_phone(report):
+    page = edgeml.report.html(report)
+    tables = re.findall(r'<div class="scroll heat"><table style="--n: (\d+)">(.*?)</table>', page, re.DOTALL)
+    assert len(tables) == 4
+    assert [int(columns) for columns, _ in tables] == [body.count("<span>") for _, body in tables] == [2, 2, 2, 10]
+    narrow = page.partition("@media (max-width: 640px)")[2].partition("@media print")[0]
+    padding = int(re.search(r"body { padding: \d+px (\d+)px", narrow)[1])
+    names, cell = map(int, re.search(r"min-width: calc\((\d+)px \+ var\(--n\) \* (\d+)px\)", narrow).groups())
+    assert names + 10 * cell <= 390 - 2 * padding
+    assert all("%" not in body for _, body in tables), "a sign in each cell takes the room of the next"

@@ -1,17 +1,20 @@
 """Every search space, drawn at random, through every target and precision: files compute what Keras does."""
 
+from collections import Counter
+
 import keras
 import networks
 import numpy as np
 import pytest
 
-from edgeml import exporting, plugins, recipe, scaling
+from edgeml import arena, exporting, plugins, recipe, scaling
 from edgeml.folding import fold_batch_norm
 from edgeml.precisions import FILES, PRECISIONS
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space, takes
+from edgeml.tflite_operators import tflite_operators
 
 NAMES = plugins.names("search_spaces")
 TARGETS = plugins.names("targets")
@@ -83,6 +86,15 @@ def assert_exports(name, seed, folder):
     assert all(row.passed for row in rows)
     quantized = [row for row in rows if row.gate not in ("float32", "dynamic")]  # dynamic leaves small kernels alone
     assert all(row.max_abs > 0 for row in quantized), "vacuous: a file that is not quantized"
+    assert_is_as_predicted(space.operators(values), folder / exporting.file_name("tflite", "int8"))
+
+
+def assert_is_as_predicted(operators, path):
+    """Hold the operators of a network, and where its activations lie, against its file."""
+    predicted, written = arena.as_converted(operators), tflite_operators(path)
+    assert Counter(o.kind for o in predicted) == Counter(o.kind for o in written)
+    assert arena.head_bytes(predicted) == arena.head_bytes(written)
+    assert arena.file_arena_bytes(predicted) == arena.file_arena_bytes(written)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

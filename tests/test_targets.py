@@ -122,7 +122,7 @@ def test_int8_files_hold_the_same_integers(network):
 
 
 def test_int8_average_pools_round_alike(tmp_path):
-    """Every fourth mean of four lies between two integers; rounded to the even one, 91 % of a network's rows differed."""
+    """Every fourth mean of four lies between two integers; to the even one, 91 % of a network's rows differed."""
     x = inputs = keras.Input((12, 12, 3), name="pixels")
     x = L.AveragePooling2D(2)(L.Conv2D(8, 3, padding="same", activation="relu", name="stem")(x))
     x = L.AveragePooling2D(3, 1, padding="same")(L.Conv2D(8, 1, name="middle")(x))
@@ -191,6 +191,29 @@ def test_selu_is_native_in_onnx_and_exact_by_integers_in_tflite(tmp_path):
     written = [o.kind for o in tflite_operators(tmp_path / "model_int8.tflite")]
     declared = [o.kind for o in arena.as_converted(keras_operators(model))]
     assert Counter(written) == Counter(declared)
+
+
+@pytest.mark.parametrize("names", [("a1", "a2", "b"), ("b1", "b2", "a"), ("dense_2", "dense_3", "dense_10")])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_branches_run_in_the_order_of_their_names_and_sums_are_plain(names, is_first, tmp_path):
+    x = keras.Input((6,), name="x")
+    long, short = L.Dense(4, name=names[1])(L.Dense(5, "relu", name=names[0])(x)), L.Dense(4, name=names[2])(x)
+    total = L.Add(name="sum")([long, short] if is_first else [short, long])
+    model = networks.randomise(keras.Model(x, L.Softmax(name="y")(total)))
+    samples = {"x": np.random.default_rng(0).normal(size=(20, 6)).astype("float32")}
+    exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
+    written = [(o.kind, o.output_shape) for o in tflite_operators(tmp_path / "model_int8.tflite")]
+    assert written == [(o.kind, o.output_shape) for o in arena.as_converted(keras_operators(model))]
+
+
+def test_a_bias_is_fused_where_a_map_is_one_pixel(tmp_path):
+    x = keras.Input((1, 1, 3), name="x")
+    y = L.Conv2D(4, 1, activation="relu", name="a")(x)
+    model = networks.randomise(keras.Model(x, L.Dense(2)(L.Flatten()(L.Add()([y, L.Conv2D(4, 1, name="b")(y)])))))
+    samples = {"x": np.random.default_rng(0).normal(size=(20, 1, 1, 3)).astype("float32")}
+    exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
+    kinds = [o.kind for o in tflite_operators(tmp_path / "model_int8.tflite")]
+    assert kinds == ["input", "conv", "conv", "add", "dense"]
 
 
 # ---- other shapes of models

@@ -1,5 +1,7 @@
 """Trees of scikit-learn as one graph: probabilities are scikit-learn's own in Keras and in every file."""
 
+import math
+
 import keras
 import numpy as np
 import onnxruntime
@@ -325,6 +327,36 @@ def test_a_saved_graph_is_inspected(tmp_path):
     assert "arena  not counted: it holds trees, which have no int8 form" in text
     assert document["arena_bytes"] is None
     assert document["params"] == edgeml.cost(model).params
+    assert "int8" not in text.replace("it holds trees, which have no int8 form", "")
+    assert set(document["weight_bytes"]) == {"float32"}
+    assert all(set(sizes) == {"float32"} for sizes in document["file_bytes"].values())
+
+
+@pytest.mark.parametrize("kind", trees.KINDS)
+def test_nothing_is_said_of_an_int8_form_of_a_file(kind, tmp_path):
+    x, y = noise()
+    for file in written(trees.compiled(trees.fit(kind, MIDDLE[kind], x, y), (6,)), tmp_path):
+        text, document = inspection.inspect(file.path)
+        assert "int8" not in text
+        assert set(document["weight_bytes"]) == {"float32"}
+
+
+@pytest.mark.parametrize("kind", trees.KINDS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_as_many_activations_are_alive_as_in_the_file(kind, classes, tmp_path):
+    x, y = noise(classes=classes)
+    for size in (trees.SIZES[kind][0], MIDDLE[kind]):
+        model = trees.compiled(trees.fit(kind, size, x, y), (6,))
+        path = next(file.path for file in written(model, tmp_path) if file.target == "tflite")
+        assert 4 * edgeml.cost(model).peak_activation_bytes == most_alive(tflite_operators(path))
+        assert 4 * inspection.inspect(path)[1]["peak_activation_bytes"] == most_alive(tflite_operators(path))
+
+
+def most_alive(operators):
+    """Return the bytes of the largest set of tensors that a file holds at once, in its own order."""
+    last = {name: step for step, operator in enumerate(operators) for name in (operator.name, *operator.inputs)}
+    sizes = [(math.prod(o.output_shape) * o.bytes_per_element, step, last[o.name]) for step, o in enumerate(operators)]
+    return max(sum(size for size, first, end in sizes if first <= step <= end) for step in range(len(sizes)))
 
 
 # ---- candidates

@@ -1,12 +1,12 @@
-"""Random networks of every search space of images, folded and exported: what cost formulas are held against.
+"""Random networks of every search space, folded and exported: what cost formulas are held against.
 
-Each eighth is an ensemble of two.
+Each eighth is an ensemble of two. Images are rescaled in the graph, windows and vectors standardized.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
 from edgeml.search.space import Space, of_kind
 
-SHAPES = ((28, 28, 1), (32, 32, 3), (48, 48, 3), (8, 8, 1), (64, 48, 1))
+SHAPES = {  # how many: without a divisor in common with that of the spaces, so that each space meets all
+    "images": ((28, 28, 1), (32, 32, 3), (48, 48, 3), (8, 8, 1), (64, 48, 1)),
+    "windows": ((119, 6), (49, 10), (20, 1), (128, 3)),
+    "vectors": ((30,), (4,), (13,), (64,)),
+}
 BUDGETS = (Budget(params=60_000, macs=6_000_000), Budget(params=300_000, macs=30_000_000))
 ENSEMBLE_EVERY = 8
 CALIBRATION = 8  # samples: ranges change no size
@@ -38,12 +42,16 @@ class Exported:
     files: dict[tuple[str, str], Path]
 
 
-def exported(count: int, targets: tuple[str, ...], precisions: tuple[str, ...], seed: int = 0) -> Iterator[Exported]:
+def exported(
+    count: int, targets: tuple[str, ...], precisions: tuple[str, ...], seed: int = 0,
+    kinds: Sequence[str] = ("images",),
+) -> Iterator[Exported]:  # fmt: skip
     """Yield ``count`` networks, the spaces in turn; the files of one are gone when the next is asked for."""
-    names = of_kind("images")
+    spaces = [(kind, name) for kind in kinds for name in of_kind(kind)]
     for number in range(count):
-        name = names[number % len(names)]
-        shape = SHAPES[number % len(SHAPES)]
+        kind, name = spaces[number % len(spaces)]
+        names, shapes = of_kind(kind), SHAPES[kind]
+        shape = shapes[number % len(shapes)]
         model = drawn(name, shape, BUDGETS[number // 2 % len(BUDGETS)], seed + number)
         if number % ENSEMBLE_EVERY == ENSEMBLE_EVERY - 1:
             other = names[number // ENSEMBLE_EVERY % len(names)]
@@ -61,7 +69,8 @@ def exported(count: int, targets: tuple[str, ...], precisions: tuple[str, ...], 
 
 def drawn(name: str, shape: tuple[int, ...], budget: Budget, seed: int) -> Any:
     """Draw a network within ``budget`` and give it random weights and statistics."""
-    space = Space([name], shape, 2 + seed % 10, scaling.rescale((0, 255)))
+    standardized = scaling.standardize(np.full(shape[-1], 120.0), np.full(shape[-1], 4_096.0))
+    space = Space([name], shape, 2 + seed % 10, scaling.rescale((0, 255)) if len(shape) == 3 else standardized)
     judge = Feasibility(space.operators, budget, least_use=0.1)
     oracle = oracles.create(
         "random", accepts=judge.accepts, hyperparameters=space.hyperparameters(), max_trials=1, epochs=1, seed=seed + 1

@@ -8,6 +8,7 @@ what a source returns is checked, brought to uint8 or float32, and named, in the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Dataset:
     ``None``. ``notes``: what a reader should know (files skipped, duplicates, skew). ``ids``: one name
     per sample of ``x`` (its file), where the source has them. ``groups``: one number per sample; samples of one group
     share measurements and go to the same split. ``divided_by``: what whoever feeds the deployed file
-    divides each column by (``data.common_scale``).
+    divides each column by (``data.common_scale``). ``columns``: names of what the last axis holds, and ``class_from``:
+    what the classes are read from, where the source knows.
 
     A source may leave ``labels`` empty (``load`` names the classes) and may return other number types (``load`` casts).
     """
@@ -48,10 +50,12 @@ class Dataset:
     ids: tuple[str, ...] = ()
     groups: tuple[int, ...] = ()
     divided_by: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+    class_from: str = ""
 
 
-def load(config: Data) -> Dataset:
-    """Load a data set with its source and check it.
+def load(config: Data, precisions: Sequence[str] = ("float32", "int8")) -> Dataset:
+    """Load a data set with its source and check it, for files of these precisions.
 
     Raises:
         RecipeError: a key that the source needs is missing, or ``data.labels``, ``kind`` or ``augment`` does not fit.
@@ -63,10 +67,11 @@ def load(config: Data) -> Dataset:
             raise RecipeError(
                 f"data.{key}: missing; source {config.source} needs it. Add it, or --set data.{key}=VALUE."
             )
-    return _checked(" ".join(filter(None, (config.source, config.path or config.name))), source.load(config), config)
+    where = " ".join(filter(None, (config.source, config.path or config.name)))
+    return _checked(where, source.load(config), config, has_integers=set(precisions) != {"float32"})
 
 
-def _checked(where: str, raw: Dataset, config: Data) -> Dataset:
+def _checked(where: str, raw: Dataset, config: Data, *, has_integers: bool) -> Dataset:
     """Return ``raw`` with casts, names and notes; raise where it cannot be used."""
     x, y = _values(f"{where}, x", raw.x), _classes(f"{where}, y", raw.y, len(raw.x))
     _check_kind(where, x, config)
@@ -83,7 +88,7 @@ def _checked(where: str, raw: Dataset, config: Data) -> Dataset:
     labels = _names(where, every_label, raw.labels, config.labels)
     counts = np.bincount(y, minlength=len(labels))
     _check_counts(where, counts, labels, splits=("train", "validation", "blend") + (("test",) if test is None else ()))
-    columns = () if config.common_scale else _columns.notes(x)
+    columns = _columns.notes(x) if has_integers and not config.common_scale else ()
     notes = (*raw.notes, *_shape_notes(x), *columns, *_class_notes(counts, labels, test and test[1]))
     found = dataclasses.replace(raw, x=x, y=y, labels=labels, test=test, notes=notes)
     return _on_common_scale(found) if config.common_scale else found

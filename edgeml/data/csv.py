@@ -32,7 +32,7 @@ TRAIN, TEST = "train", "test"
 class _Samples:
     """Samples (N, …): class names, where each is from, groups that stay together; how many were left out and why.
 
-    ``columns``: what the last axis holds.
+    ``columns``: what the last axis holds. ``label``: the column of the class, "" where files are named by it.
     """
 
     x: NDArray[np.float64]
@@ -41,6 +41,7 @@ class _Samples:
     groups: tuple[str, ...] = ()
     left: Counter[str] = field(default_factory=Counter)
     columns: tuple[str, ...] = ()
+    label: str = ""
 
 
 def load(config: Data) -> Dataset:
@@ -70,6 +71,8 @@ def load(config: Data) -> Dataset:
         notes=tuple(notes),
         ids=train.ids,
         groups=_numbered(train.groups) if config.stride and config.stride < (config.window or 0) else (),
+        columns=train.columns,
+        class_from=f"column {train.label}" if train.label else "names of files",
     )
 
 
@@ -94,10 +97,14 @@ def _samples(path: Path, config: Data) -> tuple[_Samples, list[str]]:
         raise DataError(
             f"csv {path}: no window of {config.window} rows has one label; at least one is needed. Lower data.window."
         )
+    if commas := [table.path.name for table in tables if table.has_decimal_commas(columns)]:
+        more = f" and {len(commas) - 1} files more" * (len(commas) > 1)
+        notes.append(f"{commas[0]}{more}: numbers have decimal commas, '3,14' is read as 3.14")
     x = np.concatenate([part.x for part in parts])
     names, ids, groups = (_chained(parts, key) for key in ("labels", "ids", "groups"))
     left = sum((part.left for part in parts), start=Counter[str]())
-    return _Samples(x, names, ids, groups, left, tuple(columns)), [*notes, *_left_notes(left)]
+    label = "" if by_file else _label(tables[0], config)
+    return _Samples(x, names, ids, groups, left, tuple(columns), label), [*notes, *_left_notes(left)]
 
 
 def _chained(parts: Sequence[_Samples], key: str) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def load(config: Data) -> Dataset:
         test=(x[train:], y[train:]) if len(parts) > 1 else None,
         notes=_notes(ignored, pictures, size),
         ids=tuple(picture.path.relative_to(root).as_posix() for picture in pictures[:train]),
+        class_from="names of folders",
     )
 
 

@@ -40,5 +40,6 @@ def load(config: Data) -> Dataset:
         y=bunch.target.astype(np.int64),
         labels=tuple(str(label) for label in bunch.target_names),
         value_range=(float(x.min()), float(x.max())),
+        columns=tuple(map(str, bunch.feature_names)),
         meaning=f"{x.shape[1]} features, {bunch.feature_names[0]} to {bunch.feature_names[-1]}",
     )

@@ -91,9 +91,8 @@ def _whole(operators: Sequence[Operator]) -> Features:
         raise NotMeasuredError(
             f"operator '{unknown[0].name}' ({unknown[0].kind}): not known; its time is in no figure."
         )
-    twice = [operator for operator in operators if operator.kind == "affine" and operator.biases]
     written = [operator for operator in arena.as_converted(operators) if operator.kind not in ("input", "view")]
-    elements = sum(math.prod(operator.output_shape) for operator in [*twice, *written])
+    elements = sum(math.prod(operator.output_shape) for operator in written)
     return {"graph:mac": sum(operator.macs for operator in operators) / MACS, "graph:out": elements / WHOLE}
 
 

@@ -1,6 +1,6 @@
 """What networks side by side in one graph cost, from what each costs alone: never less than the graph.
 
-params, MACs, bytes   the sum, and one weight for each member
+params, MACs, bytes   the sum, and one weight for each member; of an exponential mean exp of each, log and softmax, too
 activations, arena    of the largest member, with the input and the outputs of the others held meanwhile
 latency               the sum: members run one after the other on one thread
 """
@@ -16,8 +16,10 @@ from edgeml.operators import Operator
 from edgeml.records import Cost, Limit
 
 
-def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
+def total(costs: Sequence[Cost], input_elements: int, classes: int, mean: str = "arithmetic") -> Cost:
     """Return the cost of networks side by side, with one weight each where there are several.
+
+    ``mean``: that they are averaged by; ``auto`` stands for those that take least.
 
     Peak activations are an upper bound: while the largest member runs, the input waits for the others, and each of the
     others holds its output. So is the arena: of the members' activations, which are at least their peaks, the largest
@@ -25,7 +27,7 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
     """
     if len(costs) == 1:
         return costs[0]
-    mixture = _mixture_cost(len(costs), classes)
+    mixture = _mixture_cost(len(costs), classes, mean == "exponential")
     peaks = [cost.peak_activation_bytes for cost in costs]
     arenas = _added([*costs, mixture], "arena_bytes")
     shared = sum(peaks) - max(peaks) + len(costs) * arena.TAIL_FIXED_BYTES - arena.aligned(input_elements)
@@ -43,15 +45,20 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int) -> Cost:
 
 
 @lru_cache
-def _mixture_cost(members: int, classes: int) -> Cost:
-    return cost_of(_mixture(members, classes))
+def _mixture_cost(members: int, classes: int, is_exponential: bool) -> Cost:
+    return cost_of(_mixture(members, classes, is_exponential))
 
 
-def _mixture(members: int, classes: int) -> list[Operator]:
+def _mixture(members: int, classes: int, is_exponential: bool) -> list[Operator]:
     """List what averages the members: a weight for each, and the sum."""
-    outputs = [Operator(f"member_{i}", "input", (), (classes,)) for i in range(members)]
-    weighted = [Operator(f"weight_{i}", "affine", (o.name,), (classes,), weights=1) for i, o in enumerate(outputs)]
-    return [*outputs, *weighted, Operator("sum", "add", tuple(o.name for o in weighted), (classes,))]
+    shape, power = (classes,), "exp" if is_exponential else "linear"
+    outputs = [Operator(f"member_{i}", "input", (), shape, activation=power) for i in range(members)]
+    weighted = [Operator(f"weight_{i}", "affine", (o.name,), shape, weights=1) for i, o in enumerate(outputs)]
+    total = Operator("sum", "add", tuple(o.name for o in weighted), shape)
+    if not is_exponential:
+        return [*outputs, *weighted, total]
+    end = Operator("probabilities", "softmax", (total.name,), shape)
+    return [*outputs, *weighted, total._replace(activation="log"), end]
 
 
 def _added(costs: Sequence[Cost], key: str) -> dict[str, int]:

@@ -122,8 +122,8 @@ def choose(
         BudgetError: no candidate fits the budget.
     """
 
-    def fits(members: Members) -> bool:
-        cost = total([costs[i] for i in members], input_elements, probs.shape[2])
+    def fits(members: Members, mean: str) -> bool:
+        cost = total([costs[i] for i in members], input_elements, probs.shape[2], mean)
         return not budget.violations(cost, summed([latency_ms[i] for i in members if latency_ms]))
 
     def decide(rows: Float, own: Labels) -> dict[int, Blend]:
@@ -205,12 +205,13 @@ def _cross_fitted(
 def _best_by_size(
     probs: Float,
     labels: Labels,
-    fits: Callable[[Members], bool],
+    fits: Callable[[Members, str], bool],
     refused: Collection[frozenset[int]],
     config: recipe.Ensemble,
 ) -> tuple[dict[int, Blend], int, int]:
     """Return the best blend of each size, how many sets were looked at, and how many weighted."""
-    grown = sets.grow(probs[:, np.arange(len(labels)), labels], fits, min(config.max_members, len(probs)))
+    true, most = probs[:, np.arange(len(labels)), labels], min(config.max_members, len(probs))
+    grown = sets.grow(true, lambda one: fits(one, config.mean), most)
     together = pairwise(probs, labels).double_fault
     best, scored = dict[int, Blend](), 0
     for size, members in grown.by_size.items():
@@ -218,13 +219,18 @@ def _best_by_size(
         if size == 1 and allowed:
             best[1] = Blend(min(allowed, key=lambda one: log_loss(probs[one[0]], labels)), "arithmetic", np.ones(1))
         elif allowed:
-            best[size] = _best_blend(allowed[:SCORED_SETS], probs, labels, config, together)
+            best[size] = _best_blend(allowed[:SCORED_SETS], probs, labels, fits, config, together)
             scored += min(len(allowed), SCORED_SETS)
     return best, grown.seen, scored
 
 
 def _best_blend(
-    members: Sequence[Members], probs: Float, labels: Labels, config: recipe.Ensemble, together: Float
+    members: Sequence[Members],
+    probs: Float,
+    labels: Labels,
+    fits: Callable[[Members, str], bool],
+    config: recipe.Ensemble,
+    together: Float,
 ) -> Blend:
     """Return the best weighted mean of a set; one whose member says next to nothing only if there is no other."""
 
@@ -239,9 +245,8 @@ def _best_blend(
 
     first, *others = MEANS if config.mean == "auto" else (config.mean,)
     ranked = sorted((weighted(one, first) for one in members), key=rank)
-    return min(
-        [*ranked, *(weighted(one.members, mean) for one in ranked[:MEANS_TRIED_ON] for mean in others)], key=rank
-    )
+    tried = ((one.members, mean) for one in ranked[:MEANS_TRIED_ON] for mean in others if fits(one.members, mean))
+    return min([*ranked, *(weighted(*one) for one in tried)], key=rank)
 
 
 def _gain(differences: Float, seed: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import Any
 from edgeml.recipe import TREES
 from edgeml.records import COUNTS, limited
 from edgeml.report import limits
-from edgeml.report.formats import known, percent
+from edgeml.report.formats import known
 
 Row = dict[str, Any]
 BUDGET_NAMES = {
@@ -191,8 +191,8 @@ def confusions(confusion: Row) -> Row:
 def diversity(shown: Row) -> list[Row]:
     """Return what any two finalists share, as heat tables: decisions, errors, samples that neither gets right."""
     titles = {
-        "disagreement": "They decide differently",
-        "double_fault": "Both are wrong",
+        "disagreement": "They decide differently, %",
+        "double_fault": "Both are wrong, %",
         "error_correlation": "Their errors are correlated",
     }
     return [
@@ -206,7 +206,7 @@ def _heat(ids: list[str], matrix: list[list[float]], name: str) -> list[Row]:
     most = max(abs(value) for row in matrix for value in row) or 1
 
     def cell(value: float) -> tuple[str, float]:
-        text = f"{value:.2f}" if name == "error_correlation" else percent(value)
+        text = f"{value:.2f}" if name == "error_correlation" else f"{100 * value:.1f}"
         return text if value else "", max(0.0, value / most)
 
     return [

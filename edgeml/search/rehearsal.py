@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgeml import data, splits, train
+from edgeml.kinds import kind_of
 from edgeml.recipe import Recipe, Search
 from edgeml.records import Event, to_json
 from edgeml.search import oracles, processes
@@ -70,7 +71,7 @@ def rehearse(
     """
     with _as_in_a_worker(recipe.search.workers) as (threads, cores):
         on_event(Event("data", "loading"))
-        dataset = data.load(recipe.data)
+        dataset = data.load(recipe.data, recipe.export.precision)
         arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
         networks = of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
         profiles = profiles_of(networks)
@@ -89,6 +90,7 @@ def rehearse(
     pace = _Pace(tracing, epoch, min(recipe.search.workers, max(1, cores // threads)))
     costs, whole = [needs.cost for needs, _ in drawn], max(asked)
     return {
+        "data": _data(dataset),
         "space": {
             "size": _size(networks),
             "feasible_share": sum(not judge.violations(whole, needs) for needs, _ in drawn) / len(drawn),
@@ -106,6 +108,21 @@ def rehearse(
         **_forecast(recipe.search, _most_networks(networks), pace),
         "workers": {"count": recipe.search.workers, "at_once": pace.at_once, "threads_each": threads, "cores": cores},
     }  # fmt: skip
+
+
+def _data(dataset: data.Dataset) -> dict[str, Any]:
+    """Return how the data were understood; samples and classes are counted without a given test split."""
+    counts = np.bincount(dataset.y, minlength=len(dataset.labels)).tolist()
+    return {
+        "samples": len(dataset.x),
+        "test_samples": len(dataset.test[0]) if dataset.test else 0,
+        "kind": kind_of(dataset.x.shape[1:]).name,
+        "input_shape": list(dataset.x.shape[1:]),
+        "columns": list(dataset.columns),
+        "class_from": dataset.class_from,
+        "classes": dict(zip(dataset.labels, counts, strict=True)),
+        "notes": list(dataset.notes),
+    }
 
 
 def _outside(drawn: Sequence[Network], judge: Feasibility, share: Fraction) -> dict[str, int]:

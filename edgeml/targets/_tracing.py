@@ -30,7 +30,7 @@ def traced(model: Any, batch: int | None, *, plain: Container[str] = ()) -> Any:
         return list(keras.tree.flatten(model(fed, training=False)))
 
     function = tf.function(call, input_signature=signature)
-    with _nothing_compiled(tf), _written_plainly(tf, plain):
+    with _nothing_compiled(tf), _no_sum_a_bias(keras, tf), _written_plainly(tf, plain):
         function.get_concrete_function()  # it is kept, and found again by whoever asks next
     return function
 
@@ -60,6 +60,27 @@ def _written_plainly(tf: Any, names: Container[str]) -> Iterator[None]:
         yield
     finally:
         tf.nn.selu, nn.hard_silu = own
+
+
+@contextmanager
+def _no_sum_a_bias(keras: Any, tf: Any) -> Iterator[None]:
+    """Let Keras (3.15) add two tensors of one shape plainly.
+
+    At batch 1 it takes the second one of (1, C) or (1, 1, 1, C) for a bias and squeezes it: an operator more in the
+    file, and a tensor.
+    """
+    backend = keras.src.backend.numpy
+    own = backend.add
+
+    def plain(x: Any, y: Any) -> Any:
+        is_sum = tf.is_tensor(x) and tf.is_tensor(y) and x.dtype == y.dtype and x.shape.as_list() == y.shape.as_list()
+        return tf.add(x, y) if is_sum else own(x, y)
+
+    backend.add = plain
+    try:
+        yield
+    finally:
+        backend.add = own
 
 
 @contextmanager

@@ -22,6 +22,7 @@ ENDS = {  # what ends a search, as a rehearsal says it
     "hyperband": "after them Hyperband's brackets are done",
     "space": "the space has no more networks",
 }
+MOST_NAMES = 10  # of columns and classes that a line holds
 DRAWN = ("report.html:", "README.md:")  # files that `report` writes, as a line of the integrity check begins
 
 
@@ -147,6 +148,7 @@ def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Doc
     share, workers = found["space"]["feasible_share"], found["workers"]
     limited = f"; {found['seconds_without_time_limit'] / 60:.1f} without the time limit"
     text = [
+        *_data(found["data"]),
         f"space     {found['space']['size']:.3g} networks; {share:.1%} of {found['space']['samples']} drawn fit",
         *(
             f"latency   {where} is not judged here: `edgeml devices calibrate RECIPE` makes its profile"
@@ -168,6 +170,25 @@ def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Doc
         table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),
     ]
     return "\n".join(text), found
+
+
+def _data(about: Mapping[str, Any]) -> list[str]:
+    """Say how the data were understood: samples, columns and classes, many of them shortened."""
+    given = f", {about['test_samples']} more given for test" if about["test_samples"] else ""
+    columns = f"; columns {_shortened(about['columns'])}" if about["columns"] else ""
+    source = f", by {about['class_from']}" if about["class_from"] else ""
+    counts = [f"{name} {count}" for name, count in about["classes"].items()]
+    return [
+        f"data      {about['samples']} {about['kind']} of {' x '.join(map(str, about['input_shape']))}{columns}{given}",
+        f"classes   {len(counts)}{source}: {_shortened(counts)}",
+        *(f"note      {note}" for note in about["notes"]),
+    ]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """Join names, of many the first and the last."""
+    kept = names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 1], "…", names[-1]]
+    return ", ".join(kept)
 
 
 def _share(row: Mapping[str, Any], samples: int, least_use: float) -> str:

@@ -20,6 +20,7 @@ from edgeml.terminal import table
 
 Document = dict[str, Any]
 FILES = (".tflite", ".onnx")
+SIZES = {"int8": 1, "float32": 4}  # bytes of an element
 LONGEST_NAME = 40  # TFLite files name a tensor after all layers that became it
 FLOAT_ONLY = "not counted: it holds trees, which have no int8 form"
 NO_ARENA = "not counted: TensorFlow Lite Micro reads .tflite files"
@@ -108,7 +109,8 @@ def _document(cost: Cost, operators: Sequence[Operator]) -> Document:
 
 
 def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
-    weights = ", ".join(f"{size:,} {precision}" for precision, size in cost.weight_bytes.items())
+    weights = ", ".join(f"{size:,} bytes {precision}" for precision, size in cost.weight_bytes.items())
+    peaks = [f"{size * cost.peak_activation_bytes:,} bytes {p}" for p, size in SIZES.items() if p in cost.weight_bytes]
     rows = [
         [_short(o.name), o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in operators
     ]
@@ -116,8 +118,8 @@ def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
         table(["layer", "kind", "output", "params", "MACs"], rows),
         "",
         f"{cost.params:,} params ({remark})  {cost.macs:,} MACs",
-        f"weights  {weights} (bytes)",
-        f"peak activations  {cost.peak_activation_bytes:,} bytes int8, {4 * cost.peak_activation_bytes:,} float32",
+        f"weights  {weights}",
+        f"peak activations  {', '.join(peaks)}",
     ]
 
 

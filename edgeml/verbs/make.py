@@ -53,8 +53,8 @@ def recipe_of(
             raise DataError(f"{source}: {what}. Check the path.")
         from edgeml import quick_recipe
 
-        made = recipe_file.dump(quick_recipe.for_data(source, **limits, quick=quick))  # type: ignore[arg-type]
-        return recipe_file.parse(made, f"recipe for {source}", overrides)
+        made = quick_recipe.for_data(source, **limits, quick=quick, settings=overrides)  # type: ignore[arg-type]
+        return recipe_file.parse(recipe_file.dump(made), f"recipe for {source}", overrides)
     keys = {"max_params": "budget.params", "max_macs": "budget.macs"}
     asked = [f"{keys[name]}={value}" for name, value in limits.items() if value is not None and name in keys]
     if max_latency_ms is not None:
