@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, exporting, latency_budget, manifests, proof, recipe_file, timing
+from edgeml import bundle, exporting, latency_budget, manifests, proof, quantization, recipe_file, timing
 from edgeml.assembly import Assembled, Graph, named, probabilities_of
 from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
 from edgeml.errors import BudgetError, GateError
 from edgeml.latency_budget import Standing
 from edgeml.pipeline import OnEvent, Seconds, timed
+from edgeml.quantization import Climb
 from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
@@ -45,9 +46,11 @@ def deliver(
     bundle.check_place(place)
     recipe, graph = run.recipe, assembled.graph
     with bundle.staged(place) as folder:
+        calibration = _calibration(run, arrays)
+        with timed(seconds, "quantize"):
+            climbs = _climbs(run, graph, arrays, calibration, on_event)
         with timed(seconds, "export"):
-            calibration = _calibration(run, arrays)
-            graph, artifacts = _written(recipe, graph, folder, calibration, on_event)
+            graph, artifacts = _written(recipe, graph, folder, calibration, climbs, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
@@ -93,8 +96,25 @@ def _rivals(
         return proof.measured(found, models, run.recipe, Path(folder), samples)
 
 
+def _climbs(
+    run: RunFolder, graph: Graph, arrays: Mapping[str, Arrays], calibration: Inputs, on_event: OnEvent
+) -> dict[str, Climb]:
+    """Find out on blend which steps each integer file needs."""
+    x, labels = arrays["blend"]
+    model, recipe = graph.folding.model, run.recipe
+    held = quantization.exam(model, named(x), np.asarray(labels, np.int64))
+    return quantization.climbs(
+        model, recipe.export.precision, calibration, held, recipe.quantize, recipe.verify, on_event=on_event
+    )
+
+
 def _written(
-    recipe: Recipe, graph: Graph, folder: Path, calibration: Inputs, on_event: OnEvent
+    recipe: Recipe,
+    graph: Graph,
+    folder: Path,
+    calibration: Inputs,
+    climbs: Mapping[str, Climb],
+    on_event: OnEvent,
 ) -> tuple[Graph, list[exporting.Artifact]]:
     """Write the files; return the graph with what they really take.
 
@@ -103,7 +123,7 @@ def _written(
     """
     artifacts = exporting.write(
         graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event,
-        io=recipe.export.io,
+        io=recipe.export.io, climbs=climbs,
     )  # fmt: skip
     graph.folding.model.save(folder / "model.keras")
     graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))

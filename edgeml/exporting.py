@@ -5,7 +5,7 @@ A file that another one starts from (ONNX int8 from TFLite int8) is written firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,8 @@ from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.exportable import check_precision
 from edgeml.parity import Parity
 from edgeml.precisions import NATIVE
-from edgeml.records import Cost, Event
+from edgeml.quantization import Climb
+from edgeml.records import Cost, Event, to_json
 from edgeml.runtimes import Arrays, Loaded, Signature, Tensor, open_model
 from edgeml.runtimes.keras import Reference
 from edgeml.targets import Quantization
@@ -29,13 +30,14 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Artifact:
-    """One exported file: where it lies, what it is, how it was quantized, and what goes in and out."""
+    """One exported file: where it lies, what it is, how it was quantized, by which steps, and what goes in and out."""
 
     path: Path
     target: str
     precision: str
     quantization: Quantization | None
     signature: Signature
+    climb: Climb | None = None
 
 
 def words(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -59,6 +61,7 @@ def write(
     *,
     batch: int | None = None,
     io: str = NATIVE,
+    climbs: Mapping[str, Climb] | None = None,
 ) -> list[Artifact]:
     """Write of every target the files of those precisions that it has into ``folder``.
 
@@ -71,6 +74,7 @@ def write(
         on_event: called before each file.
         batch: a fixed batch size; if None, each target's own.
         io: what enters and leaves files of integers, see ``edgeml.precisions``.
+        climbs: by precision, what is written instead of ``model``.
 
     Raises:
         TargetError: a target cannot take this network, or nothing has one of the precisions.
@@ -81,7 +85,7 @@ def write(
     asked = [(file.target, file.precision) for file in precisions.files(targets, precision)]
     written: dict[tuple[str, str], Artifact] = {}
     for target, one in asked:
-        _write_one(model, folder, target, one, calibration, written, on_event, batch, io)
+        _write_one(model, folder, target, one, calibration, written, on_event, batch, io, climbs or {})
     for key in written.keys() - set(asked):
         written[key].path.unlink()
     return [written[key] for key in asked]
@@ -127,17 +131,25 @@ def _write_one(
     on_event: OnEvent,
     batch: int | None,
     io: str,
+    climbs: Mapping[str, Climb],
 ) -> None:
     if (target, precision) in written:
         return
     module = plugins.get("targets", target)
     for needed_target, needed_precision in module.NEEDS.get(precision, ()):
-        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event, batch, io)
+        _write_one(model, folder, needed_target, needed_precision, calibration, written, on_event, batch, io, climbs)
     path = folder / file_name(target, precision)
     on_event(Event("export", path.name))
     sources = {key: artifact.path for key, artifact in written.items()}
-    quantization = module.export(model, precision, path, sources, calibration, batch, io)
-    written[target, precision] = Artifact(path, target, precision, quantization, open_model(path).signature)
+    climb = climbs.get(precision)
+    source = climb.model if climb else model
+    is_first = climb is not None and not module.NEEDS.get(precision)  # the others start from its file
+    floats = {"float_layers": climb.float_layers} if climb and climb.float_layers and is_first else {}
+    quantization = module.export(source, precision, path, sources, calibration, batch, io, **floats)
+    if quantization and climb and is_first:
+        quantization = replace(quantization, method=climb.method)
+    signature = open_model(path).signature
+    written[target, precision] = Artifact(path, target, precision, quantization, signature, climb)
 
 
 def as_written(cost: Cost, artifacts: Sequence[Artifact]) -> Cost:
@@ -208,7 +220,7 @@ def prove(
     return rows
 
 
-def signature_json(artifact: Artifact) -> dict[str, Any]:
+def quantization_json(artifact: Artifact) -> dict[str, Any]:
     """Return a file's quantization as the manifest states it."""
 
     def scales(tensor: Tensor) -> dict[str, Any]:
@@ -217,7 +229,10 @@ def signature_json(artifact: Artifact) -> dict[str, Any]:
         return {"dtype": tensor.dtype, "scale": tensor.scale, "zero_point": tensor.zero_point}
 
     sides = {"input": artifact.signature.inputs, "output": artifact.signature.outputs}
+    done, climb = artifact.quantization, artifact.climb
     return {
+        **({"method": done.method, "ranges": done.ranges} if done else {}),
+        **({"float_layers": list(climb.float_layers), "steps": to_json(climb.rungs)} if climb else {}),
         **{side: scales(tensors[0]) for side, tensors in sides.items()},
         **{
             f"{side}s": {tensor.name: scales(tensor) or {"dtype": tensor.dtype} for tensor in tensors}

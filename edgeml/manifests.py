@@ -183,8 +183,7 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Js
                               "batch": a.signature.batch}  # fmt: skip
         if a.quantization:
             roles[a.path.name]["quantization"] = {
-                **exporting.signature_json(a), "method": a.quantization.method, "ranges": a.quantization.ranges,
-                "calibration": calibration if is_calibrated([a.precision]) else {},
+                **exporting.quantization_json(a), "calibration": calibration if is_calibrated([a.precision]) else {},
             }  # fmt: skip
     return roles
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, ensemble, exporting, framing, manifests, precisions, recipe, timing
+from edgeml import bundle, ensemble, exporting, framing, manifests, precisions, quantization, recipe, timing
 from edgeml.assembly import Graph, fold
 from edgeml.errors import DataError, UsageError
 from edgeml.exportable import exportable
@@ -52,7 +52,8 @@ def export(
         to: targets.
         precision: number formats, of which each target writes those that it has.
         samples: (N, …) raw inputs on which every file is compared with Keras, or a mapping from the model's inputs to
-            them; random ones if missing. Their layout is the files'.
+            them; random ones if missing. Their layout is the files'. With them, integer files that are not within
+            ``gates`` are equalized, corrected, and hold float layers, as far as needed (``edgeml.quantize``).
         calibration: inputs that ranges of int8 and int16x8 are taken from, likewise.
         labels: class names in the order of the output that is a softmax, or of the first.
         batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files.
@@ -82,7 +83,13 @@ def export(
     _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
-        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io)
+        climbs = {} if samples is None else quantization.climbs(
+            graph.folding.model, precision, fed, quantization.exam(graph.folding.model, inputs, None),
+            recipe.Quantize(), limits, on_event=on_event, batch=batch,
+        )  # fmt: skip
+        artifacts = exporting.write(
+            graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io, climbs=climbs
+        )
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))

@@ -76,7 +76,7 @@ def test_contract(network, file):
     else:
         assert given.dtype == said.dtype == (integer or "float32")
     assert (given.scale is None) is (integer is None)
-    assert file.io == NATIVE or exporting.signature_json(artifact)["input"] == {}
+    assert file.io == NATIVE or exporting.quantization_json(artifact)["input"] == {}
 
 
 def test_a_warning_is_told(network):

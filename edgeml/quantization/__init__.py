@@ -17,15 +17,35 @@ from numpy.typing import NDArray
 
 from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
-from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, climb, exam
+from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
 from edgeml.quantization.samples import check_calibration, check_evaluation
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
+from edgeml.runtimes import Arrays
 from edgeml.targets import tflite
 
-__all__ = ["ORDER", "Climb", "Exam", "Quantized", "Rung", "check_calibration", "climb", "exam", "quantize"]
+__all__ = ["ORDER", "Climb", "Exam", "Quantized", "Rung", "check_calibration", "climb", "climbs", "exam", "quantize"]
 
 LADDER = ("int8", "int16x8", "dynamic")
+
+
+def climbs(
+    model: Any,
+    precisions: Sequence[str],
+    calibration: Arrays | None,
+    held: Exam,
+    config: Quantize,
+    gates: Verify,
+    tune: Tuned | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    *,
+    batch: int | None = None,
+) -> dict[str, Climb]:
+    """Climb the ladder for each of the ``precisions`` that has one; see ``ladder.climb``."""
+    return {
+        one: climb(model, one, calibration or {}, held, config, gates, tune, on_event, batch=batch)
+        for one in dict.fromkeys(precisions) if one in LADDER
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

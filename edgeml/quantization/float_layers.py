@@ -25,7 +25,12 @@ Outputs = Mapping[str, NDArray[np.float32]]
 
 
 def choose(
-    model: Any, calibration: Arrays, inputs: Arrays, expected: Outputs, is_enough: Callable[[Outputs], bool]
+    model: Any,
+    calibration: Arrays,
+    inputs: Arrays,
+    expected: Outputs,
+    is_enough: Callable[[Outputs], bool],
+    batch: int | None = None,
 ) -> tuple[str, ...]:
     """Return the names of the layers of a folded model that stay float, fewest first tried; () if none has a kernel.
 
@@ -35,8 +40,9 @@ def choose(
         inputs: samples that files are held against.
         expected: what the float model says of them.
         is_enough: judges a file's outputs for all ``inputs``.
+        batch: that of the file, None for 1.
     """
-    prepared = tflite.prepare(model, calibration)
+    prepared = tflite.prepare(model, calibration, batch)
     few = {name: x[:SAMPLES] for name, x in inputs.items()}
     with tempfile.TemporaryDirectory(prefix="edgeml-floats-") as folder:
         path = Path(folder) / "model.tflite"

@@ -119,6 +119,8 @@ def climb(
     gates: Verify,
     tune: Tuned | None = None,
     on_event: OnEvent = lambda event: None,
+    *,
+    batch: int | None = None,
 ) -> Climb:
     """Quantize a folded model to ``precision``, by as many steps as are needed.
 
@@ -131,11 +133,12 @@ def climb(
         gates: parity gates.
         tune: trains a folded model under quantization noise; without it that step is left out.
         on_event: called after each step.
+        batch: that of the files, None for 1.
     """
     with tempfile.TemporaryDirectory(prefix="edgeml-ladder-") as folder:
-        judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates)
+        judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates, batch)
         best, rungs = _State(model), [judge.rung("ptq", "", _State(model), None, time.monotonic())]
-        on_event(Event("quantize", _line(rungs[0])))
+        on_event(Event("quantize", _line(precision, rungs[0])))
         for name in (step for step in ORDER if step in config.steps):
             if rungs[-1].is_within and rungs[-1].is_kept:
                 break
@@ -147,7 +150,7 @@ def climb(
             kept = [rung for rung in rungs if rung.is_kept][-1]
             rungs.append(judge.rung(name, what, state, kept, start))
             best = state if rungs[-1].is_kept else best
-            on_event(Event("quantize", _line(rungs[-1])))
+            on_event(Event("quantize", _line(precision, rungs[-1])))
     return Climb(best.model, best.float_layers, tuple(rungs))
 
 
@@ -159,10 +162,12 @@ class _Judge:
     held: Exam
     config: Quantize
     gates: Verify
+    batch: int | None
 
     def rung(self, name: str, what: str, state: _State, before: Rung | None, start: float) -> Rung:
         """Write the file of a state and measure it; it is kept if it is better than ``before``."""
-        tflite.export(state.model, self.precision, self.path, {}, self.calibration, float_layers=state.float_layers)
+        tflite.export(state.model, self.precision, self.path, {}, self.calibration, self.batch,
+                      float_layers=state.float_layers)  # fmt: skip
         outputs = open_model(self.path).predict(self.held.inputs)
         seen = self._seen(outputs)
         is_better = before is None or _merit(seen) > _merit(before)
@@ -218,7 +223,7 @@ def _with_floats(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_Stat
     if judge.precision != "int8":
         return None
     held = judge.held
-    names = float_layers.choose(best.model, judge.calibration, held.inputs, held.expected, judge.is_enough)
+    names = float_layers.choose(best.model, judge.calibration, held.inputs, held.expected, judge.is_enough, judge.batch)
     return (_State(best.model, names), ", ".join(names)) if names else None
 
 
@@ -231,9 +236,9 @@ _STEPS: Mapping[str, Callable[[_State, _Judge, Tuned | None], tuple[_State, str]
 ORDER: Sequence[str] = tuple(_STEPS)
 
 
-def _line(rung: Rung) -> str:
+def _line(precision: str, rung: Rung) -> str:
     accuracy = "" if rung.accuracy is None or rung.accuracy_drop is None else (
         f"{rung.accuracy:.2%} of {rung.samples}, {100 * rung.accuracy_drop:+.2f} points below float, "
     )  # fmt: skip
     kept = "" if rung.is_kept else ", not kept"
-    return f"{rung.name}{f' ({rung.what})' if rung.what else ''}: {accuracy}{rung.sqnr_db:.1f} dB{kept}"
+    return f"{precision} {rung.name}{f' ({rung.what})' if rung.what else ''}: {accuracy}{rung.sqnr_db:.1f} dB{kept}"
