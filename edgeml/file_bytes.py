@@ -100,7 +100,9 @@ def counts(operators: Sequence[Operator]) -> Counts:
     kinds = Counter(operator.kind for operator in with_views(in_pairs(operators)) if operator.kind != "input")
     kinds.update(written.kind for operator in operators if is_apart(operator) for written in written_apart(operator))
     return Counts(
-        kernels=tuple((o.weights, o.output_shape[-1]) for o in operators if o.weights),
+        kernels=tuple(
+            (o.weights, o.output_shape[-1] if o.kind in WITH_CHANNELS else 0) for o in operators if o.weights
+        ),
         biases=sum(operator.biases for operator in operators),
         channels=sum(o.output_shape[-1] for o in operators if o.kind in WITH_CHANNELS),
         kinds=kinds,
