@@ -21,8 +21,10 @@ from edgeml.twin import back, twin
 Prune = float | str
 TWO_OF_FOUR = "2:4"
 EPOCHS, EPOCHS_OF_MANY, MANY = 10, 20, 0.6  # up to this share of zeros, and above
-LEARNING_RATE = 1e-3
-RAMP_SHARE = 0.6  # of all steps, until the last weight goes; the rest recovers
+# A rate of 1e-3 and a ramp of 0.6 left 80 % pruned at 82.4 % of 1,000 Fashion-MNIST validation images;
+# these leave it at 84.5 %, of 85.1 % before (7,802 params, 6,000 training images, seed 1).
+LEARNING_RATE = 3e-3
+RAMP_SHARE = 0.4  # of all steps, until the last weight goes; the rest recovers
 UPDATES = 50  # of the masks on the way there
 STATISTICS_ROWS = 10_000  # that batch normalization is estimated from afterwards
 
