@@ -21,6 +21,7 @@ _PUBLIC = {
     "fold_batch_norm": "edgeml.folding",
     "fit_weights": "edgeml.ensemble",
     "compile_ensemble": "edgeml.ensemble",
+    "compress": "edgeml.compression",
     "run_search": "edgeml.recipe_search",
     "quantize": "edgeml.quantization",
     "export": "edgeml.model_export",

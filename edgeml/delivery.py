@@ -103,8 +103,9 @@ def _climbs(
     x, labels = arrays["blend"]
     model, recipe = graph.folding.model, run.recipe
     held = quantization.exam(model, named(x), np.asarray(labels, np.int64))
+    tune = quantization.tuner(arrays["train"], recipe.quantize.qat_epochs, recipe.search.seed, on_event)
     return quantization.climbs(
-        model, recipe.export.precision, calibration, held, recipe.quantize, recipe.verify, on_event=on_event
+        model, recipe.export.precision, calibration, held, recipe.quantize, recipe.verify, tune, on_event
     )
 
 

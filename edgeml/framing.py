@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edgeml import recipe_file
 from edgeml.errors import UsageError
-from edgeml.recipe import rule
+from edgeml.recipe_rule import rule
 from edgeml.runtimes.keras import output_names
 
 NHWC, NCHW = "nhwc", "nchw"

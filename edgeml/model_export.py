@@ -80,13 +80,15 @@ def export(
     graph = fold(model, precisions.files(to, precision, io), strict=False)
     inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
     fed = None if calibration is None else _fitting(calibration, model, "calibration")
+    if fed is not None and precisions.is_calibrated(precision):
+        quantization.check_fed(fed, None if samples is None else inputs)
     _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
-        climbs = {} if samples is None else quantization.climbs(
-            graph.folding.model, precision, fed, quantization.exam(graph.folding.model, inputs, None),
-            recipe.Quantize(), limits, on_event=on_event, batch=batch,
-        )  # fmt: skip
+        held = None if samples is None else quantization.exam(graph.folding.model, inputs, None)
+        climbs = quantization.climbs(
+            graph.folding.model, precision, fed, held, recipe.Quantize(), limits, on_event=on_event, batch=batch
+        )
         artifacts = exporting.write(
             graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io, climbs=climbs
         )
@@ -95,14 +97,18 @@ def export(
         on_event(Event("verify", f"parity on {what}"))
         parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         on_event(Event("benchmark", "interleaved rounds"))
-        paths = {a.path.name: a.path for a in artifacts}
-        latency, _ = timing.measure(
-            paths, inputs, precision={a.path.name: a.precision for a in artifacts}, rounds=BENCHMARK_ROUNDS
-        )
+        latency = _timed(artifacts, inputs)
         manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency)
         report = _report(manifest, graph, samples is None)
         manifests.write(folder, report, graph, artifacts, inputs, fed, "given")
     return place
+
+
+def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]]) -> list[Latency]:
+    precision = {a.path.name: a.precision for a in artifacts}
+    return timing.measure(
+        {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS
+    )[0]
 
 
 def export_best(

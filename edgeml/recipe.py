@@ -1,21 +1,31 @@
 """The recipe: what data, which search, what budget, what to export. One frozen record per section, one table of rules.
 
-Each field carries its own rule in ``metadata``: ``doc`` (one line), and where they apply ``min`` / ``max`` / ``above``
-(numbers), ``choices`` (allowed words), ``plugin`` (the folder whose file names are allowed), ``one_of`` (accepted words
-beside the type), ``pattern`` (text), ``min_items`` (lists; at 1, one item may stand for the list), ``follows`` (the
-default follows from other keys, see ``recipe_defaults``). ``recipe_rules`` turns them into checks, messages and JSON
-Schema; ``recipe_file`` reads YAML into these records.
+What a finished network becomes is in ``recipe_files``; the rules of fields are those of ``recipe_rule``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from edgeml.kinds import NAMES
-from edgeml.precisions import IO, NATIVE, PRECISIONS, File, files
+from edgeml.recipe_files import Benchmark, Export, Quantize, Verify
+from edgeml.recipe_rule import required, rule
 from edgeml.records import COUNTS, Budget
+
+__all__ = [
+    "Augment",
+    "Benchmark",
+    "Data",
+    "Ensemble",
+    "Export",
+    "Quantize",
+    "Recipe",
+    "Search",
+    "Splits",
+    "Train",
+    "Verify",
+]
 
 SCHEMA_VERSION = 1
 ORACLES = ("random", "grid", "bayesian", "hyperband", "tpe", "nsga2")
@@ -24,21 +34,10 @@ MAXIMISED = ("val_accuracy", "val_balanced_accuracy")
 LATENCY = "latency"  # predicted, at the first limit of the budget
 MINIMISED = (*COUNTS, LATENCY)
 OBJECTIVES = (*MAXIMISED, *MINIMISED)
-LADDER = ("equalization", "bias_correction", "qat", "float_layers")
 TREES = ("random_forest", "hist_gradient_boosting")
 SCHEDULES = ("cosine", "plateau", "constant")
 SHARES = (Fraction(1), Fraction(1, 2), Fraction(1, 3))
 PLATEAU_PATIENCE = 5  # epochs without a lower val_loss before schedule plateau lowers the rate
-
-
-def rule(default: Any, doc: str, **rules: Any) -> Any:
-    """Declare a field with its default, its line of documentation and its rules."""
-    return field(default=default, metadata={"doc": doc, **rules})
-
-
-def _required(doc: str, **rules: Any) -> Any:
-    """Declare a field that every recipe must give."""
-    return field(metadata={"doc": doc, **rules})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Augment:
 class Data:
     """Where the samples come from and how they are split."""
 
-    source: str = _required("kind of source", plugin="data")
+    source: str = required("kind of source", plugin="data")
     name: str | None = rule(None, "name of the data set (keras_dataset, sklearn_table)")
     path: str | None = rule(None, "file or folder (npz, image_folder, csv), relative to the recipe")
     label: str | None = rule(
@@ -210,87 +209,14 @@ class Ensemble:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
-    """Which files are written."""
-
-    targets: tuple[str, ...] = rule(("tflite", "onnx"), "file formats", plugin="targets", min_items=1)
-    precision: tuple[str, ...] = rule(
-        ("float32", "int8"), "number formats; each target writes those that it has", choices=tuple(PRECISIONS),
-        min_items=1,
-    )  # fmt: skip
-    io: str = rule(
-        NATIVE, "what enters and leaves int8 and int16x8 files: integers (of ONNX files, uint8 in and real numbers"
-        " out), or float32 at both ends", choices=IO,
-    )  # fmt: skip
-    calibration_samples: int = rule(
-        256, "training samples that ranges of int8 and int16x8 are taken from", min=32, max=100_000
-    )
-
-    @property
-    def files(self) -> tuple[File, ...]:
-        """Of every target those of the precisions that it writes."""
-        return files(self.targets, self.precision, self.io)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantize:
-    """How far integer files may fall, and what is done against it."""
-
-    max_accuracy_drop: float = rule(
-        0.005, "loss of accuracy on blend, against float32, from which the next step is taken", min=0.0, max=1.0
-    )
-    steps: tuple[str, ...] = rule(
-        LADDER, "steps that may be taken after plain post-training quantization, in this order", choices=LADDER
-    )
-    qat_epochs: int = rule(5, "epochs of training under quantization noise", min=1, max=1000)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Gates; the defaults are stated in the report."""
-
-    float32_max_range_error: float = rule(2e-5, "largest logit difference, as a share of the output range", above=0.0)
-    float32_max_probability_error: float = rule(
-        1e-5, "largest probability difference, where there are no logits", above=0.0
-    )
-    float16_max_range_error: float = rule(
-        2e-3, "largest difference of logits, or of probabilities where there are none, as a share of their range",
-        above=0.0,
-    )  # fmt: skip
-    float16_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
-    dynamic_min_sqnr_db: float = rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
-    dynamic_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
-    dynamic_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
-    int8_min_sqnr_db: float = rule(15.0, "least signal-to-quantization-noise ratio", min=0.0)
-    int8_warn_sqnr_db: float = rule(20.0, "a lower ratio is told as a warning", min=0.0)
-    int8_min_cosine: float = rule(0.99, "least cosine similarity", min=0.0, max=1.0)
-    int8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
-    int16x8_min_sqnr_db: float = rule(30.0, "least signal-to-quantization-noise ratio", min=0.0)
-    int16x8_min_cosine: float = rule(0.999, "least cosine similarity", min=0.0, max=1.0)
-    int16x8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
-
-    def of(self, precision: str, gate: str) -> float | None:
-        """Return the limit of a gate for files of one precision, ``max_accuracy_drop`` say; None if it has none."""
-        limit: float | None = getattr(self, f"{precision}_{gate}", None)
-        return limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """How latency is measured."""
-
-    threads: int = rule(1, "threads of each runtime", min=1, max=256)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that a run needs to know."""
 
-    schema_version: int = _required("version of this format", choices=(SCHEMA_VERSION,))
-    name: str = _required(
+    schema_version: int = required("version of this format", choices=(SCHEMA_VERSION,))
+    name: str = required(
         "names the run and the bundle: up to 64 letters, digits, - and _", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
     )
-    data: Data = _required("where the samples come from")
+    data: Data = required("where the samples come from")
     search: Search = rule(Search(), "which networks are tried")
     budget: Budget = rule(Budget(), "what the whole exported graph may need; every key optional, all must hold")
     train: Train = rule(Train(), "how finalists are trained")

@@ -20,13 +20,13 @@ ALONE = "bundled/"  # scripts that are copied into bundles and run without edgem
 DOORS = {
     "keras_tuner": ("search/", "tuners.py"),
     "optuna": ("search/",),
-    "tensorflow": ("targets/", "devices/stand_in.py"),
+    "tensorflow": ("targets/", "devices/stand_in.py", "compression/toolkit.py"),
     "tf2onnx": ("targets/onnx.py", "targets/_onnx_"),
     "onnx": ("targets/onnx.py", "targets/_onnx_", "onnx_operators.py"),
     "onnxruntime": ("runtimes/onnxruntime.py", "targets/_onnx_static.py", ALONE),
     "ai_edge_litert": ("runtimes/litert.py", "tflite_operators.py", ALONE),
-    "tf_keras": ("foreign_child.py",),
-    "tensorflow_model_optimization": (),
+    "tf_keras": ("foreign_child.py", "twin/", "compression/"),
+    "tensorflow_model_optimization": ("compression/",),
     "typer": ("cli.py", "cli_"),
     "sklearn": ("data/digits.py", "data/sklearn_table.py", "evaluation.py", "trees/"),
     "scipy": ("ensemble/weights.py", "devices/fit.py"),
@@ -41,8 +41,8 @@ DOORS = {
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
     ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "precisions", "records"),
-    ("arena", "tree_shape"),
-    ("file_bytes", "layers"),
+    ("arena", "tree_shape", "recipe_rule"),
+    ("file_bytes", "layers", "recipe_files"),
     (
         "plugins",
         "strict_yaml",
@@ -71,6 +71,8 @@ LAYERS = (
         "onnx_operators",
     ),
     ("exportable", "framing", "splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
+    ("twin",),
+    ("compression",),
     ("quantization",),
     ("exporting",),
     ("calibration_draw",),

@@ -103,6 +103,15 @@ def flatten(model: Any, calls: Counter[int]) -> list[list[Node]]:
     return [nodes for _, nodes in found.values()]
 
 
+def flat_graph(model: Any) -> tuple[list[Tensor], list[Node], list[Tensor]]:
+    """Return inputs, nodes and outputs of the graph of a model; nested models that are called once are taken apart."""
+    graph: Any = graph_of(model)
+    flat = _Flattening(count_calls(model))
+    nodes = flat.root(graph, False)
+    inputs, outputs = ([flat.tensors[id(t)] for t in tensors] for tensors in (graph.inputs, graph.outputs))
+    return inputs, nodes, outputs
+
+
 class _Flattening:
     def __init__(self, calls: Counter[int]) -> None:
         self.calls = calls

@@ -7,6 +7,7 @@ the model its name, the layer before it takes that name over. The clone is not c
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import keras
@@ -28,6 +29,14 @@ def rebuild(model: Any, gone: set[int], walk: Walk) -> Any:
     clone = cloning.clone(model)
     cloning.write_weights()
     clone.trainable = False
+    return clone
+
+
+def copied(model: Any) -> Any:
+    """Clone ``model`` as it is: every layer, every weight, and what of it is trainable."""
+    clone = rebuild(model, set(), Walk(Counter(), Counter()))
+    for own, other in zip(model._flatten_layers(), clone._flatten_layers(), strict=True):
+        other.trainable = own.trainable
     return clone
 
 

@@ -15,16 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.compression import compress
 from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
-from edgeml.quantization.samples import check_calibration, check_evaluation
+from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays
 from edgeml.targets import tflite
 
-__all__ = ["ORDER", "Climb", "Exam", "Quantized", "Rung", "check_calibration", "climb", "climbs", "exam", "quantize"]
+__all__ = [
+    "ORDER",
+    "Climb",
+    "Exam",
+    "Quantized",
+    "Rung",
+    "check_calibration",
+    "climb",
+    "climbs",
+    "exam",
+    "quantize",
+    "tuner",
+]
 
 LADDER = ("int8", "int16x8", "dynamic")
 
@@ -33,7 +46,7 @@ def climbs(
     model: Any,
     precisions: Sequence[str],
     calibration: Arrays | None,
-    held: Exam,
+    held: Exam | None,
     config: Quantize,
     gates: Verify,
     tune: Tuned | None = None,
@@ -41,8 +54,8 @@ def climbs(
     *,
     batch: int | None = None,
 ) -> dict[str, Climb]:
-    """Climb the ladder for each of the ``precisions`` that has one; see ``ladder.climb``."""
-    return {
+    """Climb the ladder for each of the ``precisions`` that has one, if files can be judged; see ``ladder.climb``."""
+    return {} if held is None else {
         one: climb(model, one, calibration or {}, held, config, gates, tune, on_event, batch=batch)
         for one in dict.fromkeys(precisions) if one in LADDER
     }  # fmt: skip
@@ -91,6 +104,7 @@ def quantize(
     max_accuracy_drop: float = Quantize().max_accuracy_drop,
     steps: Sequence[str] = ORDER,
     gates: Verify | None = None,
+    seed: int = 1,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Quantized:
     """Quantize a Keras model with one input, by as many steps as its accuracy needs.
@@ -106,6 +120,7 @@ def quantize(
         max_accuracy_drop: the most that accuracy may fall below the float model's, a share.
         steps: which steps may be taken, of ``equalization``, ``bias_correction``, ``qat`` and ``float_layers``.
         gates: limits of parity.
+        seed: of ``qat``: order and dropout.
         on_event: called after each step.
 
     Raises:
@@ -127,7 +142,7 @@ def quantize(
         seen, labels = check_evaluation(evaluation, folded)
         held = exam(folded, {tensor.name: seen}, labels)
     config = Quantize(max_accuracy_drop=max_accuracy_drop, steps=tuple(steps))
-    tune = None if train_data is None else _tuned_on(train_data)
+    tune = None if train_data is None else tuner(train_data, config.qat_epochs, seed, on_event)
     found = climb(folded, precision, {tensor.name: x}, held, config, gates or Verify(), tune, on_event)
     with tempfile.TemporaryDirectory(prefix="edgeml-quantize-") as folder:
         path = Path(folder) / "model.tflite"
@@ -137,5 +152,13 @@ def quantize(
                      hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())  # fmt: skip
 
 
-def _tuned_on(train_data: tuple[NDArray[Any], NDArray[Any]]) -> Callable[[Any], tuple[Any, str]]:
-    raise NotImplementedError
+def tuner(
+    train_data: tuple[NDArray[Any], NDArray[Any]], epochs: int, seed: int, on_event: Callable[[Event], None]
+) -> Tuned:
+    """Return what trains a folded model under quantization noise, as the ladder's ``qat`` calls it."""
+
+    def tune(model: Any) -> tuple[Any, str]:
+        made = compress(model, qat=True, train_data=train_data, epochs=epochs, seed=seed, on_event=on_event)
+        return made.model, f"{epochs} epochs of {len(train_data[0]):,} samples"
+
+    return tune

@@ -207,6 +207,8 @@ def _equalized(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State,
 
 def _corrected(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str] | None:
     del tune
+    if not judge.calibration:
+        return None
     model, names = correct_biases(best.model, judge.calibration)
     return (_State(model), f"{len(names)} layers") if names else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,29 @@ def check_calibration(
     if values is None:
         raise UsageError(f"{what}: none given; integer ranges are taken from at least {LEAST_SAMPLES} raw inputs.")
     x = _numbers(values, shape, what)
+    _check_count(x, what)
+    if like is not None:
+        check_range(x, like, what, like_what)
+    return x
+
+
+def check_fed(calibration: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]] | None) -> None:
+    """Hold calibration samples by input against their least number, and their range against that of ``like``.
+
+    Raises:
+        DataError: fewer than 32, or a range unlike.
+    """
+    for name, x in calibration.items():
+        _check_count(x, "calibration")
+        if like is not None:
+            check_range(x, like[name], "calibration", "the samples")
+
+
+def _check_count(x: NDArray[Any], what: str) -> None:
     if len(x) < LEAST_SAMPLES:
         raise DataError(
             f"{what}: {len(x)} samples; at least {LEAST_SAMPLES} are due, or ranges are those of chance. Give more."
         )
-    if like is not None:
-        check_range(x, like, what, like_what)
-    return x
 
 
 def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
