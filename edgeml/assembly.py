@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline, run_folder
+from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline, quantization, run_folder
 from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
@@ -80,7 +80,7 @@ def assemble(
     with timed(seconds, "ensemble"):
         models = [pipeline.load_finalist(run, candidate) for candidate in finalists]
         x, y = arrays["blend"]
-        probabilities = np.stack([probabilities_of(model, x) for model in models])
+        probabilities = np.stack([as_it_ships(run.recipe, model, arrays) for model in models])
         profiles = latency_budget.profiles_of_search(run)
         standings = [_standings(run, profiles, model, arrays, on_event) for model in models]
         elements = math.prod(x.shape[1:])
@@ -93,6 +93,19 @@ def assemble(
     run_folder.write_json(run.path(run_folder.ENSEMBLE), record)
     run.ledger.append("ensemble_fitted", **{key: record[key] for key in ("members", "weights", "mean", "reason")})
     return Assembled(field, choice, graph)
+
+
+def as_it_ships(recipe: Recipe, model: Any, arrays: Mapping[str, Arrays]) -> NDArray[np.float64]:
+    """Return what a finalist says of the blend split, (N, K): where all files are int8, what its int8 file says."""
+    x, labels = arrays["blend"]
+    if set(recipe.export.precision) != {"int8"}:
+        return probabilities_of(model, x)
+    folded = fold_batch_norm(model).model
+    held = quantization.exam(folded, named(x), np.asarray(labels, np.int64))
+    config = replace(recipe.quantize, steps=tuple(s for s in recipe.quantize.steps if s in quantization.QUICK))
+    drawn = quantization.drawn(arrays["train"][0], recipe.export.calibration_samples, recipe.search.seed)
+    found = quantization.climb(folded, "int8", named(drawn), held, config, recipe.verify)
+    return np.asarray(next(iter(found.outputs.values())), np.float64)
 
 
 def _record(field: Field, choice: Choice, method: str) -> dict[str, Any]:

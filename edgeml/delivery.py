@@ -136,10 +136,8 @@ def _written(
 
 def _calibration(run: RunFolder, arrays: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
     """Return calibration samples, drawn from train with the recipe's seed."""
-    x, _ = arrays["train"]
-    count = min(run.recipe.export.calibration_samples, len(x))
-    rows = np.sort(np.random.default_rng(run.recipe.search.seed).choice(len(x), count, replace=False))
-    return named(x[rows])
+    recipe = run.recipe
+    return named(quantization.drawn(arrays["train"][0], recipe.export.calibration_samples, recipe.search.seed))
 
 
 def _benchmark(

@@ -191,7 +191,7 @@ def test_a_file_that_computes_something_else_is_found(made):
     """Sums that fit, as whoever made them; only the golden tensors tell."""
     sums, network = (made / "SHA256SUMS").read_text(), (made / "model_int8.onnx").read_bytes()
     other = edgeml.export(separable(seed=5), made.parent / "other", precision=("int8",), to=("onnx",),
-                          samples=pictures(20), calibration=pictures(20))  # fmt: skip
+                          samples=pictures(32), calibration=pictures(32))  # fmt: skip
     try:
         (made / "model_int8.onnx").write_bytes((other / "model_int8.onnx").read_bytes())
         wrong = sums.replace(bundle.sha256(made / "model.onnx"), "x").splitlines()

@@ -7,7 +7,7 @@ from networks import L, pictures, randomise
 from sklearn.datasets import load_digits
 
 import edgeml
-from edgeml import recipe
+from edgeml import assembly, recipe, recipe_file
 from edgeml.errors import DataError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.folding.equalization import Equalized
@@ -201,3 +201,25 @@ def test_a_layer_without_an_integer_kernel_is_named(digits):
     model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
     with pytest.raises(TargetError, match="wave"):
         edgeml.quantize(model, "int8", digits[0][0])
+
+
+# ---- what finalists are ranked by
+
+
+def as_it_ships(model, digits, precision, **quantize):
+    text = f"schema_version: 1\nname: x\ndata: {{source: digits}}\nexport: {{precision: {precision}}}\n"
+    steps = "".join(f"quantize: {{{key}: {value}}}\n" for key, value in quantize.items())
+    train, blend = digits
+    asked = recipe_file.parse(text + steps, "r.yaml")
+    return assembly.as_it_ships(asked, model, {"train": train, "blend": blend})
+
+
+def test_where_all_files_are_int8_a_finalist_is_what_its_int8_file_says(trained, digits):
+    broken, labels = spread(trained, 2), digits[1][1]
+    plain = as_it_ships(broken, digits, "[float32, int8]")
+    np.testing.assert_allclose(plain, as_it_ships(trained, digits, "[float32]"), atol=1e-5)
+    fallen = as_it_ships(broken, digits, "int8", steps="[float_layers]")  # a step too slow for finalists: none is taken
+    assert np.mean(fallen.argmax(axis=1) == labels) < 0.5 < np.mean(plain.argmax(axis=1) == labels)
+    climbed = as_it_ships(broken, digits, "int8")
+    assert np.mean(climbed.argmax(axis=1) == labels) > 0.95
+    assert np.all(np.abs(climbed * 256 - np.rint(climbed * 256)) < 1e-3)  # integers: a softmax has the scale 1/256

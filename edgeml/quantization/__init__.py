@@ -19,7 +19,7 @@ from edgeml.compression import compress
 from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
-from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed
+from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, drawn
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays
@@ -32,13 +32,16 @@ __all__ = [
     "Quantized",
     "Rung",
     "check_calibration",
+    "check_fed",
     "climb",
     "climbs",
+    "drawn",
     "exam",
     "quantize",
     "tuner",
 ]
 
+QUICK = ("equalization", "bias_correction")  # steps that train nothing and take seconds
 LADDER = ("int8", "int16x8", "dynamic")
 
 

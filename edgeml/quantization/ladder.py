@@ -82,11 +82,15 @@ class Rung:
 
 @dataclass(frozen=True, eq=False)
 class Climb:
-    """The model that is quantized best, its layers that stay in float, and how it came to that."""
+    """The model that is quantized best, its layers that stay in float, how it came to that, and what its file says.
+
+    ``outputs``: of the samples that files were held against.
+    """
 
     model: Any
     float_layers: tuple[str, ...]
     rungs: tuple[Rung, ...]
+    outputs: Mapping[str, NDArray[np.float32]]
 
     @property
     def is_within(self) -> bool:
@@ -137,7 +141,9 @@ def climb(
     """
     with tempfile.TemporaryDirectory(prefix="edgeml-ladder-") as folder:
         judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates, batch)
-        best, rungs = _State(model), [judge.rung("ptq", "", _State(model), None, time.monotonic())]
+        best, start = _State(model), time.monotonic()
+        rung, outputs = judge.rung("ptq", "", best, None, start)
+        rungs = [rung]
         on_event(Event("quantize", _line(precision, rungs[0])))
         for name in (step for step in ORDER if step in config.steps):
             if rungs[-1].is_within and rungs[-1].is_kept:
@@ -148,10 +154,11 @@ def climb(
                 continue
             state, what = made
             kept = [rung for rung in rungs if rung.is_kept][-1]
-            rungs.append(judge.rung(name, what, state, kept, start))
-            best = state if rungs[-1].is_kept else best
+            rung, said = judge.rung(name, what, state, kept, start)
+            rungs.append(rung)
+            best, outputs = (state, said) if rung.is_kept else (best, outputs)
             on_event(Event("quantize", _line(precision, rungs[-1])))
-    return Climb(best.model, best.float_layers, tuple(rungs))
+    return Climb(best.model, best.float_layers, tuple(rungs), outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,14 +171,16 @@ class _Judge:
     gates: Verify
     batch: int | None
 
-    def rung(self, name: str, what: str, state: _State, before: Rung | None, start: float) -> Rung:
+    def rung(
+        self, name: str, what: str, state: _State, before: Rung | None, start: float
+    ) -> tuple[Rung, Mapping[str, NDArray[np.float32]]]:
         """Write the file of a state and measure it; it is kept if it is better than ``before``."""
         tflite.export(state.model, self.precision, self.path, {}, self.calibration, self.batch,
                       float_layers=state.float_layers)  # fmt: skip
         outputs = open_model(self.path).predict(self.held.inputs)
         seen = self._seen(outputs)
         is_better = before is None or _merit(seen) > _merit(before)
-        return replace(seen, name=name, what=what, is_kept=is_better, seconds=time.monotonic() - start)
+        return replace(seen, name=name, what=what, is_kept=is_better, seconds=time.monotonic() - start), outputs
 
     def is_enough(self, outputs: Arrays) -> bool:
         """Tell whether a file with these outputs is within all limits."""

@@ -14,6 +14,12 @@ LEAST_SAMPLES = 32
 LIKE = 8.0  # times wider or narrower than what they are held against: scaled otherwise
 
 
+def drawn(x: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
+    """Return at most ``count`` samples of x (N, …), drawn with a seed, in their order."""
+    rows = np.random.default_rng(seed).choice(len(x), min(count, len(x)), replace=False)
+    return np.asarray(x[np.sort(rows)])
+
+
 def check_calibration(
     values: Any, shape: Sequence[int | None], *, like: NDArray[Any] | None = None, what: str = "calibration",
     like_what: str = "the training samples",
