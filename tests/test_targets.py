@@ -134,6 +134,22 @@ def test_int8_average_pools_round_alike(tmp_path):
     np.testing.assert_array_equal(*said)
 
 
+def test_a_file_that_tf2onnx_cannot_read_is_quantized_by_onnxruntime(tmp_path, monkeypatch):
+    def resists(source):
+        raise TargetError("onnx int8: tf2onnx cannot convert the int8 TFLite file: no reason.")
+
+    monkeypatch.setattr("edgeml.targets.onnx._from_tflite", resists)
+    folded = fold_batch_norm(separable("relu")).model
+    (artifact,) = exporting.write(folded, tmp_path, ["onnx"], ["int8"], {"pixels": pictures(64)}, lambda event: None)
+    assert artifact.quantization.method.startswith("static quantization by onnxruntime")
+    assert "no reason" in artifact.quantization.method
+    kinds = Counter(kind for kind, _ in operators(artifact.path))
+    assert kinds["QuantizeLinear"] > 5
+    rows = exporting.prove(folded, folded, [artifact], {"pixels": pictures(200, seed=4)}, "random", recipe.Verify())
+    assert rows[1].passed
+    assert rows[1].max_abs > 0
+
+
 def test_int8_takes_raw_integers(network):
     for target in ("tflite", "onnx"):
         tensor = open_model(network[3][target, "int8"].path).signature.inputs[0]

@@ -55,11 +55,13 @@ def export(
     from edgeml.targets._onnx_halves import store_halves
 
     del io  # that of an int8 file is that of the TFLite file
-    is_int8 = precision == "int8"
-    graph = _of_integers(sources["tflite", "int8"]) if is_int8 else _cleaned(_from_keras(model, batch, precision))
+    done, scales = METHODS.get(precision), dict[str, str]()
+    if precision == "int8":
+        graph, done, scales = _of_int8(model, sources["tflite", "int8"], calibration, batch)
+    else:
+        graph = _cleaned(_from_keras(model, batch, precision))
     if precision == "float16":
         store_halves(graph)
-    scales = {"edgeml.quantization": json.dumps(_input_scales(sources["tflite", "int8"]))} if is_int8 else {}
     surgery.name_outputs(graph, output_names(model), [tuple(t.shape) for t in model.outputs])
     _check_operators(graph, precision, model)
     made = canonical(graph, scales)
@@ -68,7 +70,28 @@ def export(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
     path.write_bytes(made.SerializeToString(deterministic=True))
-    return METHODS.get(precision)
+    return done
+
+
+def _of_int8(
+    model: Any, source: Path, calibration: Arrays | None, batch: int | None
+) -> tuple[Any, Quantization, dict[str, str]]:
+    """Return the graph of the int8 TFLite file; one that onnxruntime quantizes, where tf2onnx cannot read that file.
+
+    With it, how it was quantized, and the metadata that say so.
+    """
+    from edgeml.targets import _onnx_graph as surgery
+    from edgeml.targets._onnx_canonical import canonical
+    from edgeml.targets._onnx_static import statically_quantized
+
+    try:
+        return _of_integers(source), METHODS["int8"], {"edgeml.quantization": json.dumps(_input_scales(source))}
+    except TargetError as error:
+        plain = _cleaned(_from_keras(model, batch, "int8"))
+        surgery.name_outputs(plain, output_names(model), [tuple(t.shape) for t in model.outputs])
+        made = statically_quantized(canonical(plain, {}), model.inputs, calibration or {}, batch)
+        method = f"static quantization by onnxruntime, other integers than the TFLite file's: {error}"
+        return surgery.Graph(made), Quantization(method, "minimum and maximum"), {}
 
 
 def _cleaned(converted: Any) -> Any:
