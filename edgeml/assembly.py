@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline, quantization, run_folder
+from edgeml.compression import Compressed
 from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
 from edgeml.folding import Folding, fold_batch_norm
@@ -61,12 +62,21 @@ class Graph:
 
 
 @dataclass(frozen=True, eq=False)
+class Compression:
+    """The graph as it was, and what was done to it."""
+
+    before: Graph
+    made: tuple[Compressed, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Assembled:
     """Who could ship, who does, and the graph of it."""
 
     field: Field
     choice: Choice
     graph: Graph
+    compression: Compression | None = None
 
 
 def assemble(

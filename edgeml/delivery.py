@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, exporting, latency_budget, manifests, proof, quantization, recipe_file, timing
+from edgeml import bundle, compressing, exporting, latency_budget, manifests, proof, quantization, recipe_file, timing
 from edgeml.assembly import Assembled, Graph, named, probabilities_of
 from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
@@ -70,6 +70,10 @@ def deliver(
                 run, candidates, replace(assembled, graph=graph), artifacts, arrays, said, parity, latency, standings,
                 command,
             )  # fmt: skip
+            if assembled.compression:
+                one = assembled.compression
+                said_of_it = compressing.told(one.before, one.made, artifacts, recipe, calibration, arrays["blend"])
+                report["compression"] = report["manifest"]["compression"] = said_of_it
             report["ensemble"]["proof"] = proof.table(rivals, said, np.asarray(arrays["test"][1]), recipe)
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from edgeml.kinds import NAMES
-from edgeml.recipe_files import Benchmark, Export, Quantize, Verify
+from edgeml.recipe_files import Benchmark, Compress, Export, Quantize, Verify
 from edgeml.recipe_rule import required, rule
 from edgeml.records import COUNTS, Budget
 
 __all__ = [
     "Augment",
     "Benchmark",
+    "Compress",
     "Data",
     "Ensemble",
     "Export",
@@ -221,6 +222,7 @@ class Recipe:
     budget: Budget = rule(Budget(), "what the whole exported graph may need; every key optional, all must hold")
     train: Train = rule(Train(), "how finalists are trained")
     ensemble: Ensemble = rule(Ensemble(), "how finalists become one graph")
+    compress: Compress = rule(Compress(), "what is done to the kernels of the graph that ships")
     export: Export = rule(Export(), "which files are written")
     quantize: Quantize = rule(Quantize(), "how integer files are made")
     verify: Verify = rule(Verify(), "gates")

@@ -85,7 +85,8 @@ def _check_trees(recipe: Recipe, node: Node) -> None:
     found = (
         f"export.precision {written}" if written
         else "budget.arena_bytes, of an int8 file," if recipe.budget.arena_bytes is not None
-        else f"a latency limit on {other.where}" if other else None
+        else f"a latency limit on {other.where}" if other
+        else "compress, which trees have no kernels for," if recipe.compress.is_asked else None
     )  # fmt: skip
     if found:
         raise given.error(

@@ -34,6 +34,25 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compress:
+    """What is done to the kernels of the graph that ships, by fine-tuning it."""
+
+    prune: float | str | None = rule(
+        None, "share of zeros in every kernel, or `2:4`", above=0.0, max=0.95, one_of=("2:4",)
+    )
+    cluster: int | None = rule(None, "distinct values in every kernel", min=3, max=256)
+    qat: bool = rule(False, "train under int8 rounding")
+    epochs: int | None = rule(
+        None, "epochs of each step; if left out, as many as it needs: 10 or 20, 5 and 3", min=1, max=1000
+    )
+
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether anything is to be done."""
+        return self.prune is not None or self.cluster is not None or self.qat
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantize:
     """How far integer files may fall, and what is done against it."""
 

@@ -93,7 +93,7 @@ def run(
 
 
 def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event: OnEvent) -> tuple[str, Document]:
-    from edgeml import assembly, controls, delivery, exporting, pipeline, tree_finalists
+    from edgeml import assembly, compressing, controls, delivery, exporting, pipeline, tree_finalists
 
     asked = folder.recipe.export
     exporting.check_request(asked.targets, asked.precision, calibrated=True)
@@ -109,6 +109,8 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
         assembled = assembly.assemble(folder, finalists, arrays, on_event, seconds)
         with pipeline.timed(seconds, "controls"):
             compared = controls.trained(folder, engine, assembled, candidates, on_event)
+        with pipeline.timed(seconds, "compress"):
+            assembled = compressing.compressed(folder, assembled, arrays, on_event)
     manifest = delivery.deliver(folder, candidates, assembled, compared, arrays, place, command, on_event, seconds)
     text = "\n".join([_summary(manifest, place, folder.root), *findings.failures(folder, candidates)])
     return text, {"bundle": str(place), "manifest": manifest, "seconds": seconds}
