@@ -102,7 +102,7 @@ def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     def broken(model):
         return Equalized(randomise(keras.models.clone_model(model)), (("a", "b"),))
 
-    monkeypatch.setattr(ladder, "equalize", broken)
+    monkeypatch.setattr("edgeml.folding.equalization.equalize", broken)
     model = spread(trained, 2)
     _, found = climb(model, digits, steps=("equalization",))
     assert [rung.is_kept for rung in found.rungs] == [True, False]

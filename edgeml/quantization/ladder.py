@@ -26,9 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import parity
-from edgeml.folding.equalization import equalize
-from edgeml.quantization import float_layers
-from edgeml.quantization.bias_correction import correct_biases
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays, open_model
@@ -209,12 +206,16 @@ def _merit(rung: Rung) -> tuple[bool, float, float]:
 
 
 def _equalized(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str] | None:
+    from edgeml.folding.equalization import equalize
+
     del judge, tune
     after = equalize(best.model)
     return (_State(after.model), f"{len(after.pairs)} pairs of layers") if after.pairs else None
 
 
 def _corrected(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str] | None:
+    from edgeml.quantization.bias_correction import correct_biases
+
     del tune
     if not judge.calibration:
         return None
@@ -230,6 +231,8 @@ def _tuned(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str
 
 
 def _with_floats(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str] | None:
+    from edgeml.quantization import float_layers
+
     del tune
     if judge.precision != "int8":
         return None
