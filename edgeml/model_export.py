@@ -16,7 +16,7 @@ from edgeml.errors import DataError, UsageError
 from edgeml.exportable import exportable
 from edgeml.framing import Numbers
 from edgeml.operators import not_counted
-from edgeml.parity import SOFTMAX, Parity, output_kinds
+from edgeml.parity import MIXTURE, SOFTMAX, Parity, output_kinds
 from edgeml.records import Event, to_json
 from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
@@ -241,7 +241,7 @@ def _manifest(
 ) -> dict[str, Any]:
     model = graph.folding.model
     named, count = _classes(model)
-    is_classifier = labels is not None or SOFTMAX in output_kinds(model)
+    is_classifier = labels is not None or bool({SOFTMAX, MIXTURE} & set(output_kinds(model)))
     classes = list(labels or [f"class {i}" for i in range(count)]) if is_classifier else []
 
     def tensor(name: str, shape: Sequence[int]) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def for_data(
     is_image = kind == "images"
     data = Data(
         source=source, path=str(path), image_size=size, splits=splits, common_scale=not is_image,
-        augment=AUGMENTS[source] if is_image else Augment(), kind="windows" if _is_told(source, kind) else "auto",
+        augment=AUGMENTS.get(source, Augment()) if is_image else Augment(),
+        kind="windows" if _is_told(source, kind) else "auto",
     )  # fmt: skip
     made = Recipe(
         schema_version=1, name=_name(path), data=data, budget=budget,

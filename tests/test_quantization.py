@@ -173,6 +173,7 @@ BAD = {
     "too few": (np.ones((31, 8, 8, 1)), "calibration: 31 samples; at least 32 are due"),
     "nan": (np.full((64, 8, 8, 1), np.nan), "calibration: holds NaN"),
     "scaled": (np.random.default_rng(0).uniform(0, 1, (64, 8, 8, 1)), "calibration: values from .* go from 0 to 16"),
+    "equal": (np.zeros((64, 8, 8, 1)), "calibration: every value is 0; samples that differ are due"),
     "text": (np.full((64, 8, 8, 1), "a"), "calibration: type <U1; numbers are due"),
 }
 
@@ -189,6 +190,19 @@ def test_bad_arguments(trained, digits):
         edgeml.quantize(trained, "float16", digits[0][0])
     with pytest.raises(UsageError, match="calibration: none given"):
         edgeml.quantize(trained)
+    with pytest.raises(UsageError, match="steps: got 'qat'; a list of"):
+        edgeml.quantize(trained, "int8", digits[0][0], steps="qat")
+    for drop in (-1, 2, "0.5%", True):
+        with pytest.raises(UsageError, match="max_accuracy_drop: got"):
+            edgeml.quantize(trained, "int8", digits[0][0], max_accuracy_drop=drop)
+    with pytest.raises(UsageError, match="model: got str"):
+        edgeml.quantize("m.keras", "int8", digits[0][0])
+    with pytest.raises(DataError, match="evaluation: got ndarray; a pair"):
+        edgeml.quantize(trained, "int8", digits[0][0], evaluation=digits[1][0])
+    with pytest.raises(DataError, match=r"calibration: values .* the evaluation samples go from 0 to 16"):
+        edgeml.quantize(trained, "int8", digits[0][0] / 16, evaluation=digits[1])
+    with pytest.raises(DataError, match="train_data: labels of shape"):
+        edgeml.quantize(trained, "int8", digits[0][0], train_data=(digits[0][0], digits[0][1][:4]))
     with pytest.raises(UsageError, match="steps: got 'magic'"):
         edgeml.quantize(trained, "int8", digits[0][0], steps=["magic"])
     with pytest.raises(DataError, match="evaluation: labels from 1 to 10; 0 to 9 are due"):

@@ -13,7 +13,7 @@ the split chose: what it gains by that is on its side.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -145,6 +145,7 @@ def choose(
     reason = _reason(config.keep, size, loss_of[size], single_loss, gain, several is None, len(probs))
     if size > 1 and len(shipping.members) == 1:
         reason = "no second network is worth any weight"
+        steps = tuple(replace(step, taken=False) for step in steps)
     return Choice(
         shipping.members, tuple(shipping.weights.tolist()), shipping.mean, loss_of[size], best[1].members[0],
         single_loss, gain, reason, predicted[size], seen, scored,

@@ -3,6 +3,8 @@
 arithmetic    p = Σ wᵢ pᵢ
 geometric     p ∝ exp Σ wᵢ log pᵢ      the weighted mean of logits
 exponential   p ∝ Σ wᵢ exp pᵢ          flatter than the arithmetic mean: no class is ever ruled out
+
+A member that has all the weight is the mean, whatever its kind, as its graph is.
 """
 
 from __future__ import annotations
@@ -34,15 +36,23 @@ def _softmax(values: Float) -> Float:
     return _normalised(np.exp(values - values.max(axis=-1, keepdims=True)))
 
 
+def _logarithm(p: Float) -> Float:
+    """Return log p as the graph has it: of a network's softmax its logits, however low; of a forest's 0 a floor."""
+    return np.asarray(np.log(np.where(p > 0, p, EPSILON)))
+
+
 MEANS: Mapping[str, Mean] = {
     "arithmetic": Mean(np.asarray, np.asarray),
-    "geometric": Mean(lambda p: np.log(np.maximum(p, EPSILON)), _softmax),
+    "geometric": Mean(_logarithm, _softmax),
     "exponential": Mean(np.exp, _normalised),
 }
 
 
 def blend(probabilities: Float, weights: Float, mean: str = "arithmetic") -> Float:
     """Average ``probabilities`` (M, N, K) with ``weights`` (M,) into (N, K)."""
+    alone = np.flatnonzero(weights)
+    if len(alone) == 1:
+        return np.asarray(probabilities[alone[0]], np.float64)
     return MEANS[mean].finish(np.tensordot(weights, MEANS[mean].term(probabilities), axes=1))
 
 

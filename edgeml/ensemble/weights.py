@@ -24,6 +24,7 @@ RESTARTS = 4  # a simplex may collapse before the least is reached: from there a
 LEAST_PROGRESS = 1e-7  # of log-loss, for which another restart is worth it
 EDGE = 0.5  # of the first simplex; SciPy's own around 0 is 0.00025 wide, and ends there where the loss is flat
 LEAN = 2.0  # softmax parameter of the member that a further start leans to
+DEAD = 1e-4  # a weight below it changes nothing that log-loss sees, and would ship its whole network
 BAG = 50  # draws of greedy selection
 DRAWS = 500  # of random search, in stages:
 SHARPNESS = (0, 10, 100, 1000)  # how closely a stage's draws lie around the best before it
@@ -37,6 +38,7 @@ def fit_weights(
     """Fit weights (M,) to member probabilities (M, N, K) and labels (N,).
 
     Methods: nelder-mead, greedy, random (drawn with ``seed``), uniform. Means: arithmetic, geometric, exponential.
+    Weights below 0.0001 come as 0 where that costs nothing.
 
     Raises:
         ValueError: an unknown method or mean, or arrays that do not belong together.
@@ -46,7 +48,10 @@ def fit_weights(
     members = len(probs)
     if members == 1:
         return np.ones(1)
-    return METHODS[method](_loss_of(probs, labels, mean), members, mean, seed)
+    loss = _loss_of(probs, labels, mean)
+    fitted = METHODS[method](loss, members, mean, seed)
+    kept = np.where(fitted < DEAD, 0.0, fitted) / fitted[fitted >= DEAD].sum()
+    return kept if loss(kept) <= loss(fitted) + LEAST_PROGRESS else fitted
 
 
 def _loss_of(probs: Float, labels: Labels, mean: str) -> Loss:

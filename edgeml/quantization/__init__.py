@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.compression import compress
+from edgeml.compression import compress, request
 from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
-from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, drawn
+from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, check_range, drawn
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays
@@ -130,19 +130,18 @@ def quantize(
         UsageError: another precision or step, a model with several inputs. DataError: samples that do not fit.
         TargetError: an operator has no integer kernel.
     """
-    if precision not in LADDER:
-        raise UsageError(f"precision: got '{precision}'; {', '.join(LADDER)} are allowed. Others need no samples.")
-    for step in steps:
-        if step not in ORDER:
-            raise UsageError(f"steps: got '{step}'; {', '.join(ORDER)} are allowed.")
+    _check_asked(model, precision, steps, max_accuracy_drop)
     folded = fold_batch_norm(model).model
     if len(folded.inputs) != 1:
         raise UsageError(f"model '{model.name}': has {len(folded.inputs)} inputs; one is allowed. Use edgeml.export.")
     (tensor,) = folded.inputs
+    if train_data is not None:
+        train_data = request.check_data(model, train_data, "train_data")
     x = check_calibration(calibration, tensor.shape[1:], like=None if train_data is None else train_data[0])
     held = exam(folded, {tensor.name: x}, None)
     if evaluation is not None:
         seen, labels = check_evaluation(evaluation, folded)
+        check_range(x, seen, "calibration", "the evaluation samples")
         held = exam(folded, {tensor.name: seen}, labels)
     config = Quantize(max_accuracy_drop=max_accuracy_drop, steps=tuple(steps))
     tune = None if train_data is None else tuner(train_data, config.qat_epochs, seed, on_event)
@@ -153,6 +152,22 @@ def quantize(
         content = path.read_bytes()
     return Quantized(precision, content, found.method, found.rungs, found.float_layers, len(x),
                      hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())  # fmt: skip
+
+
+def _check_asked(model: Any, precision: str, steps: Sequence[str], max_accuracy_drop: float) -> None:
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"model: got {type(model).__name__}; a Keras 3 model is due. Load it first.")
+    if precision not in LADDER:
+        raise UsageError(f"precision: got '{precision}'; {', '.join(LADDER)} are allowed. Others need no samples.")
+    words = [steps] if isinstance(steps, str) else list(steps)
+    for step in words:
+        if isinstance(steps, str) or step not in ORDER:
+            raise UsageError(f"steps: got '{step}'; a list of {', '.join(ORDER)} is allowed.")
+    is_number = isinstance(max_accuracy_drop, int | float) and not isinstance(max_accuracy_drop, bool)
+    if not is_number or not 0 <= max_accuracy_drop <= 1:
+        raise UsageError(f"max_accuracy_drop: got {max_accuracy_drop!r}; a share from 0 to 1 is allowed, 0.005 say.")
 
 
 def tuner(

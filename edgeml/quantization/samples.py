@@ -31,9 +31,13 @@ def check_calibration(
         DataError: another shape, fewer than 32, NaN or infinite values, or a range unlike that of ``like``.
     """
     if values is None:
-        raise UsageError(f"{what}: none given; integer ranges are taken from at least {LEAST_SAMPLES} raw inputs.")
+        raise UsageError(
+            f"{what}: none given; at least {LEAST_SAMPLES} raw inputs are due, that ranges are taken from and files are"
+            " judged by."
+        )
     x = _numbers(values, shape, what)
     _check_count(x, what)
+    _check_spread(x, what)
     if like is not None:
         check_range(x, like, what, like_what)
     return x
@@ -47,6 +51,7 @@ def check_fed(calibration: Mapping[str, NDArray[Any]], like: Mapping[str, NDArra
     """
     for name, x in calibration.items():
         _check_count(x, "calibration")
+        _check_spread(x, "calibration")
         if like is not None:
             check_range(x, like[name], "calibration", "the samples")
 
@@ -56,6 +61,11 @@ def _check_count(x: NDArray[Any], what: str) -> None:
         raise DataError(
             f"{what}: {len(x)} samples; at least {LEAST_SAMPLES} are due, or ranges are those of chance. Give more."
         )
+
+
+def _check_spread(x: NDArray[Any], what: str) -> None:
+    if x.size and float(np.ptp(x)) == 0:
+        raise DataError(f"{what}: every value is {x.flat[0]:g}; samples that differ are due. Give real inputs.")
 
 
 def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
@@ -78,6 +88,8 @@ def check_evaluation(data: Any, model: Any) -> tuple[NDArray[np.float32], NDArra
     Raises:
         DataError: shapes, numbers or labels that do not fit.
     """
+    if not (isinstance(data, tuple | list) and len(data) == 2):
+        raise DataError(f"evaluation: got {type(data).__name__}; a pair of samples (N, …) and labels (N,) is due.")
     x, labels = _numbers(data[0], model.inputs[0].shape[1:], "evaluation"), np.asarray(data[1])
     classes = int((1, *model.outputs[0].shape[1:])[-1])
     if labels.shape != (len(x),) or labels.dtype.kind not in "iu":
