@@ -61,12 +61,16 @@ class File(NamedTuple):
     io: str = NATIVE
 
 
+DEFAULT = ("float32", "int8")  # what a recipe writes that does not say
 FILES = tuple(File(target, precision) for target, precisions in WRITTEN.items() for precision in precisions)
 
 
 def files(targets: Sequence[str], precisions: Sequence[str], io: str = NATIVE) -> tuple[File, ...]:
     """Return the files of ``targets``: of each, those of ``precisions`` that it writes."""
     return tuple(File(t, p, io) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in WRITTEN[t])
+
+
+DEFAULT_FILES = files(tuple(WRITTEN), DEFAULT)
 
 
 def refusal(targets: Sequence[str], precisions: Sequence[str]) -> str | None:

@@ -130,7 +130,7 @@ def test_predicted_bytes_and_arena_hold_for_real_edges(network):
         both = {io: file_bytes.file_bytes(operators, [file._replace(io=io)]) for io in IO}
         added = both[REAL][file.target][file.precision] - both[NATIVE][file.target][file.precision]
         due = found[file].path.stat().st_size - found[file._replace(io=NATIVE)].path.stat().st_size
-        assert added == pytest.approx(due, abs=40)
+        assert added == pytest.approx(due, abs=64)  # the end of a file is padded
     native, real = (
         arena.file_arena_bytes(tflite_operators(found[File("tflite", "int8", io)].path)) for io in (NATIVE, REAL)
     )

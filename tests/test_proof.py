@@ -10,6 +10,7 @@ import pytest
 from edgeml import assembly, controls, ensemble, intervals, proof, recipe_file
 from edgeml.assembly import Assembled, Field
 from edgeml.controls import Controls
+from edgeml.precisions import File
 from edgeml.records import Budget, Cost
 from edgeml.search.candidates import Candidate
 
@@ -56,7 +57,7 @@ def made():
     field = Field(finalists, tuple(models), said, labels, ((), (), ()), 5)
     config = replace(recipe_file.parse(RECIPE % 500, "r.yaml").ensemble, keep="always", mean="arithmetic")
     choice = ensemble.choose(said, labels, [c.cost for c in finalists], Budget(), config)
-    graph = assembly.graph_of(field, choice.shipping, (("tflite", "float32"),))
+    graph = assembly.graph_of(field, choice.shipping, (File("tflite", "float32"),))
     return Run(500, x, labels), Assembled(field, choice, graph), (x, labels)
 
 

@@ -48,12 +48,12 @@ def _norm(x):
     return L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
 
 
-def spread(model, decades, seed=3):
+def spread(model, decades, seed=3, pairs=(1, 2)):
     """Scale the channels between depthwise and pointwise by 10 to ± ``decades``; the function stays."""
     rng = np.random.default_rng(seed)
     after = keras.models.clone_model(model)
     after.set_weights(model.get_weights())
-    for number in (1, 2):
+    for number in pairs:
         depthwise, pointwise = (after.get_layer(f"{kind}_{number}") for kind in ("depthwise", "pointwise"))
         s = 10.0 ** rng.uniform(-decades, decades, depthwise.bias.shape[0])
         depthwise.kernel.assign(depthwise.kernel * s[:, None])
@@ -91,11 +91,12 @@ def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits,
 
 
 def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained, digits):
-    _, found = climb(spread(trained, 2), digits, steps=("float_layers",))
+    _, found = climb(spread(trained, 2, pairs=(1,)), digits, steps=("float_layers",))
     assert found.float_layers
     assert set(found.float_layers) <= {layer.name for layer in trained.layers}
     assert found.rungs[-1].what == ", ".join(found.float_layers)
-    assert found.rungs[-1].accuracy > found.rungs[0].accuracy
+    assert found.rungs[0].accuracy < 0.9
+    assert found.is_within
 
 
 def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):

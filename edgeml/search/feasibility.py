@@ -19,7 +19,7 @@ from edgeml import costs
 from edgeml.devices.profile import Prediction, Profile
 from edgeml.errors import BudgetError, NotMeasuredError
 from edgeml.operators import Operator
-from edgeml.precisions import FILES, File
+from edgeml.precisions import DEFAULT_FILES, File
 from edgeml.records import Budget, Cost, Limit
 
 Values = Mapping[str, Any]
@@ -53,7 +53,7 @@ class Feasibility:
         shares: Sequence[Fraction] = (Fraction(1),),
         least_use: float = 0.0,
         *,
-        files: Sequence[File] = FILES,
+        files: Sequence[File] = DEFAULT_FILES,
         in_turn: bool = True,
         counted: Sequence[str] = (),
         profiles: Profiles | None = None,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeml.errors import TargetError
-from edgeml.targets._scopes import first_layer
+from edgeml.targets._scopes import layer_of
 
 
 def quantized(calibrated: bytes, floats: Sequence[str], *, is_native: bool = True) -> bytes:
@@ -39,9 +39,9 @@ def computed(calibrated: bytes, model: Any) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for index in (int(index) for node in graph.operators for index in node.outputs):
         path = graph.tensors[index].name.decode()
-        name = first_layer(model, path.split(";"))
-        if name in kernels:
-            found[str(name)] = (*found.get(str(name), ()), path)
+        name = next((one for part in path.split(";") if (one := layer_of(model, part)) in kernels), None)
+        if name is not None:  # the first part may be that of an activation behind the layer
+            found[name] = (*found.get(name, ()), path)
     return found
 
 

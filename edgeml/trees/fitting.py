@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeml import costs
 from edgeml.errors import DataError
 from edgeml.operators import Operator
-from edgeml.precisions import FILES, File
+from edgeml.precisions import DEFAULT_FILES, File
 from edgeml.records import Budget, Cost, Event
 from edgeml.trees.graph import bound, check_kind, operators
 from edgeml.trees.reading import check_classes
@@ -100,7 +100,7 @@ def candidates(
     budget: Budget,
     *,
     seed: int = 0,
-    files: Sequence[File] = FILES,
+    files: Sequence[File] = DEFAULT_FILES,
     keep: int = KEPT,
     on_event: OnEvent = lambda event: None,
 ) -> list[tuple[TreeCandidate, Any]]:

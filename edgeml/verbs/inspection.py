@@ -109,7 +109,7 @@ def _document(cost: Cost, operators: Sequence[Operator]) -> Document:
 
 
 def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
-    weights = ", ".join(f"{size:,} bytes {precision}" for precision, size in cost.weight_bytes.items())
+    weights = ", ".join(f"{size:,} {precision}" for precision, size in cost.weight_bytes.items())
     peaks = [f"{size * cost.peak_activation_bytes:,} bytes {p}" for p, size in SIZES.items() if p in cost.weight_bytes]
     rows = [
         [_short(o.name), o.kind, "x".join(map(str, o.output_shape)), f"{o.params:,}", f"{o.macs:,}"] for o in operators
@@ -118,7 +118,7 @@ def _lines(cost: Cost, operators: Sequence[Operator], remark: str) -> list[str]:
         table(["layer", "kind", "output", "params", "MACs"], rows),
         "",
         f"{cost.params:,} params ({remark})  {cost.macs:,} MACs",
-        f"weights  {weights}",
+        f"weights  {weights} (bytes)",
         f"peak activations  {', '.join(peaks)}",
     ]
 
