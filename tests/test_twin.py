@@ -54,7 +54,7 @@ def network_of(name, seed):
     return keras.Model(model.inputs[0], model.outputs[0], name=name), x
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_space_before_and_after_folding(name, seed):
     model, x = network_of(name, seed)
@@ -63,7 +63,7 @@ def test_every_space_before_and_after_folding(name, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 23))
+@pytest.mark.parametrize("seed", range(1, 23))
 @pytest.mark.parametrize("name", NAMES)
 def test_many_of_every_space_before_and_after_folding(name, seed):
     test_every_space_before_and_after_folding(name, seed)
