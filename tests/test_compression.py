@@ -123,7 +123,10 @@ SCHEMES = {  # as tfmot calls them
 }
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+LONG = ("zeros kept by clusters", "PQAT", "CQAT")  # PCQAT does what each of them does
+
+
+@pytest.mark.parametrize("scheme", [pytest.param(s, marks=[pytest.mark.slow] * (s in LONG)) for s in SCHEMES])
 def test_zeros_and_clusters_survive_later_steps_and_the_file(model, data, scheme, tmp_path):
     prune, cluster, qat = SCHEMES[scheme]
     result = compress(model, prune=prune, cluster=cluster, qat=qat, train_data=data, **SHORT)
