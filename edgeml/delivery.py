@@ -109,7 +109,15 @@ def _climbs(
     held = quantization.exam(model, named(x), np.asarray(labels, np.int64))
     tune = quantization.tuner(arrays["train"], recipe.quantize.qat_epochs, recipe.search.seed, on_event)
     return quantization.climbs(
-        model, recipe.export.precision, calibration, held, recipe.quantize, recipe.verify, tune, on_event
+        model,
+        recipe.export.precision,
+        calibration,
+        held,
+        recipe.quantize,
+        recipe.verify,
+        tune,
+        on_event,
+        io=recipe.export.io,
     )
 
 

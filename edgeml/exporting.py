@@ -142,12 +142,12 @@ def _write_one(
     on_event(Event("export", path.name))
     sources = {key: artifact.path for key, artifact in written.items()}
     climb = climbs.get(precision)
-    source = climb.model if climb else model
-    is_first = climb is not None and not module.NEEDS.get(precision)  # the others start from its file
-    floats = {"float_layers": climb.float_layers} if climb and climb.float_layers and is_first else {}
-    quantization = module.export(source, precision, path, sources, calibration, batch, io, **floats)
-    if quantization and climb and is_first:
-        quantization = replace(quantization, method=climb.method)
+    if climb and target == climb.target:
+        path.write_bytes(climb.content)
+        quantization: Quantization | None = climb.quantization
+    else:
+        source = climb.model if climb else model
+        quantization = module.export(source, precision, path, sources, calibration, batch, io)
     signature = open_model(path).signature
     written[target, precision] = Artifact(path, target, precision, quantization, signature, climb)
 

@@ -22,6 +22,7 @@ from edgeml.kinds import kind_of
 from edgeml.latency_budget import Standing
 from edgeml.parity import Parity, own_rounding
 from edgeml.precisions import is_calibrated
+from edgeml.quantization import digest
 from edgeml.recipe import Search
 from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
@@ -195,11 +196,6 @@ def model_entries(folder: Path, roles: Mapping[str, Json]) -> list[Json]:
         {"path": n, **roles[n], "sha256": bundle.sha256(folder / n), "bytes": (folder / n).stat().st_size}
         for n in sorted(named)
     ]
-
-
-def digest(array: NDArray[Any]) -> str:
-    """Return the SHA-256 of an array's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _manifest(

@@ -81,13 +81,22 @@ def export(
     inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
     fed = None if calibration is None else _fitting(calibration, model, "calibration")
     if fed is not None and precisions.is_calibrated(precision):
-        quantization.check_fed(fed, None if samples is None else inputs)
+        for name, x in fed.items():
+            quantization.check_fed(x, None if samples is None else inputs[name], "the samples")
     _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
         held = None if samples is None else quantization.exam(graph.folding.model, inputs, None)
         climbs = quantization.climbs(
-            graph.folding.model, precision, fed, held, recipe.Quantize(), limits, on_event=on_event, batch=batch
+            graph.folding.model,
+            precision,
+            fed,
+            held,
+            recipe.Quantize(),
+            limits,
+            on_event=on_event,
+            batch=batch,
+            io=io,
         )
         artifacts = exporting.write(
             graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io, climbs=climbs

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from edgeml import plugins
+
 NATIVE, REAL = "native", "float32"
 IO = (NATIVE, REAL)
 
@@ -47,10 +49,6 @@ PRECISIONS: Mapping[str, Precision] = {
     "int8": Precision(1, 4, is_integer=True),
     "int16x8": Precision(1, 8, is_integer=True),
 }
-WRITTEN: Mapping[str, tuple[str, ...]] = {  # by target
-    "tflite": ("float32", "float16", "dynamic", "int8", "int16x8"),
-    "onnx": ("float32", "float16", "int8"),
-}
 
 
 class File(NamedTuple):
@@ -61,29 +59,33 @@ class File(NamedTuple):
     io: str = NATIVE
 
 
+OWN = {"tflite": tuple(PRECISIONS), "onnx": ("float32", "float16", "int8")}  # by target; those of others ask theirs
 DEFAULT = ("float32", "int8")  # what a recipe writes that does not say
-FILES = tuple(File(target, precision) for target, precisions in WRITTEN.items() for precision in precisions)
+FILES = tuple(File(target, precision) for target, precisions in OWN.items() for precision in precisions)
+DEFAULT_FILES = tuple(file for file in FILES if file.precision in DEFAULT)
+
+
+def written(target: str) -> tuple[str, ...]:
+    """Return the precisions that a target writes, as its module says."""
+    return tuple(plugins.get("targets", target).PRECISIONS)
 
 
 def files(targets: Sequence[str], precisions: Sequence[str], io: str = NATIVE) -> tuple[File, ...]:
     """Return the files of ``targets``: of each, those of ``precisions`` that it writes."""
-    return tuple(File(t, p, io) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in WRITTEN[t])
-
-
-DEFAULT_FILES = files(tuple(WRITTEN), DEFAULT)
+    return tuple(File(t, p, io) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in written(t))
 
 
 def refusal(targets: Sequence[str], precisions: Sequence[str]) -> str | None:
     """Say why something that was asked for would be missing: a precision, or all files of a target; None if nothing."""
     for precision in precisions:
-        if not any(precision in WRITTEN[target] for target in targets):
+        if not any(precision in written(target) for target in targets):
             many = "targets" if len(targets) > 1 else "target"
-            writes = ", ".join(f"{t} writes {', '.join(WRITTEN[t])}" for t in targets)
+            writes = ", ".join(f"{t} writes {', '.join(written(t))}" for t in targets)
             return f"{many} {', '.join(targets)}: no precision '{precision}'; {writes}. Leave it out."
     for target in targets:
         if not files([target], precisions):
             return (
-                f"target {target}: writes none of {', '.join(precisions)}; {', '.join(WRITTEN[target])} are allowed."
+                f"target {target}: writes none of {', '.join(precisions)}; {', '.join(written(target))} are allowed."
                 " Add one of them, or leave this target out."
             )
     return None

@@ -8,14 +8,14 @@ from edgeml.file_bytes import FORMULAS, file_bytes
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import keras_operators
 from edgeml.operators import Operator
-from edgeml.precisions import PRECISIONS, WRITTEN
+from edgeml.precisions import OWN, PRECISIONS
 
 
 @pytest.mark.parametrize("activation", ["relu", "hard_swish"])
 def test_files_take_about_what_the_formulas_say(activation, tmp_path):
     folded = fold_batch_norm(networks.separable(activation)).model
     samples = {folded.inputs[0].name: networks.pictures(8)}
-    files = exporting.write(folded, tmp_path, [*WRITTEN], [*PRECISIONS], samples, lambda event: None)
+    files = exporting.write(folded, tmp_path, [*OWN], [*PRECISIONS], samples, lambda event: None)
     predicted = file_bytes(keras_operators(folded))
     for file in files:
         due = file.path.stat().st_size
@@ -34,7 +34,7 @@ def test_a_weight_of_each_precision():
         for target, sizes in file_bytes(network(2000)).items()
         for precision, size in sizes.items()
     }
-    assert {precision: added["tflite", precision] for precision in WRITTEN["tflite"]} == {
+    assert {precision: added["tflite", precision] for precision in OWN["tflite"]} == {
         "float32": 4000, "float16": 2000, "dynamic": 1000, "int8": 1000, "int16x8": 1000}  # fmt: skip
     assert added["onnx", "float16"] == 2000
     small, smaller = (file_bytes(network(n))["tflite"] for n in (1000, 900))

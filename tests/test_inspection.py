@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from edgeml import exporting
 from edgeml.errors import DataError
 from edgeml.folding import fold_batch_norm
-from edgeml.precisions import PRECISIONS, WRITTEN
+from edgeml.precisions import OWN, PRECISIONS
 from edgeml.verbs.inspection import inspect
 
 KEYS = {
@@ -52,7 +52,7 @@ def files(tmp_path_factory):
     model.save(folder / "trained.keras")
     samples = {model.inputs[0].name: networks.pictures(8)}
     folded = fold_batch_norm(model).model
-    exporting.write(folded, folder, [*WRITTEN], [*PRECISIONS], samples, lambda event: None)
+    exporting.write(folded, folder, [*OWN], [*PRECISIONS], samples, lambda event: None)
     return folder
 
 
@@ -60,7 +60,7 @@ def test_a_file_says_what_its_keras_model_does(files):
     text, keras = inspect(files / "trained.keras")
     assert keras["batch_norm"] == {"folded": 4, "kept": []}
     assert "arena  about" in text
-    for target, precisions in WRITTEN.items():
+    for target, precisions in OWN.items():
         for precision in precisions:
             path = files / exporting.file_name(target, precision)
             text, found = inspect(path)

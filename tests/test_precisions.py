@@ -5,13 +5,15 @@ import networks
 import numpy as np
 import onnx
 import pytest
+from foreign import install
+from networks import separable
 from onnx import numpy_helper
 
-from edgeml import arena, ensemble, exporting, file_bytes, parity, plugins, recipe
-from edgeml.errors import TargetError, UsageError
+from edgeml import arena, ensemble, exporting, file_bytes, parity, plugins, recipe, recipe_file
+from edgeml.errors import RecipeError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.keras_operators import keras_operators
-from edgeml.precisions import FILES, IO, NATIVE, PRECISIONS, REAL, WRITTEN, File, files, is_calibrated, refusal
+from edgeml.precisions import FILES, IO, NATIVE, OWN, PRECISIONS, REAL, File, files, is_calibrated, refusal
 from edgeml.runtimes import open_model
 from edgeml.runtimes.keras import Reference
 from edgeml.targets import _scopes
@@ -56,7 +58,7 @@ def network(request, tmp_path_factory):
     for io in IO:
         precision = [p for p in PRECISIONS if io == NATIVE or PRECISIONS[p].is_integer]
         folder = tmp_path_factory.mktemp(f"{request.param}_{io}")
-        for one in exporting.write(model, folder, [*WRITTEN], precision, samples, SILENT, io=io):
+        for one in exporting.write(model, folder, [*OWN], precision, samples, SILENT, io=io):
             found[File(one.target, one.precision, io)] = one
     return request.param, model, samples, found
 
@@ -100,11 +102,11 @@ def test_no_real_number_is_between_the_edges(network):
 def test_real_edges_change_no_integer(network):
     """Rounded by the file or by us: the same integers, in both runtimes."""
     name, _, samples, found = network
-    for target in WRITTEN:
+    for target in OWN:
         native, real = (open_model(found[File(target, "int8", io)].path).predict(samples) for io in IO)
         for output, values in native.items():
             np.testing.assert_allclose(values, real[output], atol=1e-6, err_msg=target)
-    first, second = (open_model(found[File(t, "int8", REAL)].path).predict(samples) for t in WRITTEN)
+    first, second = (open_model(found[File(t, "int8", REAL)].path).predict(samples) for t in OWN)
     differ = np.mean([np.any(first[key] != second[key], axis=1) for key in first])
     assert differ == 0 or name == "image"  # HardSwish: 16-bit fixed point in LiteRT, float in onnxruntime
 
@@ -162,7 +164,7 @@ def test_an_operator_that_tensorflow_has_not_is_found_in_its_layer(tmp_path):
 
 def test_a_geometric_mean_in_every_precision(tmp_path):
     model, samples = mixture("geometric"), {"pixels": networks.pictures(60)}
-    written = exporting.write(model, tmp_path, [*WRITTEN], ["float16", "dynamic", "int8"], samples, SILENT)
+    written = exporting.write(model, tmp_path, [*OWN], ["float16", "dynamic", "int8"], samples, SILENT)
     assert all(row.passed for row in exporting.prove(model, model, written, samples, "test", recipe.Verify()))
 
 
@@ -170,7 +172,7 @@ def test_a_geometric_mean_in_every_precision(tmp_path):
 
 
 def test_the_table_is_what_targets_write():
-    assert {name: plugins.get("targets", name).PRECISIONS for name in plugins.names("targets")} == dict(WRITTEN)
+    assert {name: plugins.get("targets", name).PRECISIONS for name in plugins.names("targets")} == dict(OWN)
 
 
 def test_each_target_writes_what_it_has():
@@ -271,3 +273,28 @@ class Named:
 )
 def test_a_path_names_its_layer(path, layer):
     assert _scopes.layer_of(Named("conv", "conv_1", "dense", "inner"), path) == layer
+
+
+# ---- targets of others
+
+COPIED = """
+RUNTIME, SUFFIX, PRECISIONS, NEEDS = "litert", "_copied.tflite", ("float32",), {"float32": (("tflite", "float32"),)}
+
+
+def export(model, precision, path, sources, calibration, batch=None, io="native"):
+    path.write_bytes(sources["tflite", "float32"].read_bytes())
+"""
+
+
+def test_a_target_of_others_says_itself_what_it_writes(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "package", "targets", "copied", COPIED)
+    text = "schema_version: 1\nname: x\ndata: {source: digits}\nexport: {targets: [copied, onnx]}\n"
+    asked = recipe_file.parse(text, "r.yaml").export
+    assert asked.files == (File("copied", "float32"), File("onnx", "float32"), File("onnx", "int8"))
+    with pytest.raises(RecipeError, match=r"copied: no precision 'int8'|copied writes float32"):
+        recipe_file.parse(text.replace("[copied, onnx]", "copied, precision: int8"), "r.yaml")
+    (one,) = exporting.write(
+        fold_batch_norm(separable()).model, tmp_path, ["copied"], ["float32"], None, lambda event: None
+    )
+    assert one.path.name == "model_copied.tflite"
+    assert one.path.stat().st_size > 1000

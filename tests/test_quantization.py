@@ -85,7 +85,7 @@ def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits,
     ptq = found.rungs[0]
     assert ptq.accuracy < most, ptq
     assert not ptq.is_within
-    assert found.method == "ptq + equalization"
+    assert found.quantization.method == "ptq + equalization"
     assert found.is_within
     assert abs(found.rungs[-1].accuracy - held.accuracy) <= 0.005
 
@@ -108,7 +108,7 @@ def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     _, found = climb(model, digits, steps=("equalization",))
     assert [rung.is_kept for rung in found.rungs] == [True, False]
     assert found.model is model
-    assert found.method == "ptq"
+    assert found.quantization.method == "ptq"
     assert not found.is_within
 
 

@@ -40,11 +40,10 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "precisions", "records"),
-    ("arena", "tree_shape", "recipe_rule"),
+    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "plugins", "records"),
+    ("arena", "tree_shape", "recipe_rule", "precisions"),
     ("file_bytes", "layers", "recipe_files"),
     (
-        "plugins",
         "strict_yaml",
         "recipe",
         "costs",

@@ -6,16 +6,19 @@ The same weights, data and seed give the same result on a CPU. A loss that is no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tf_keras
 
-from edgeml.compression.records import Training
+from edgeml.compression import toolkit
+from edgeml.compression.records import LeftAlone, Training
 from edgeml.errors import UsageError
 from edgeml.memory import keep_freed_memory
 from edgeml.records import Event
-from edgeml.twin import feed
+from edgeml.twin import feed, twin
+
+KERNELS = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
 
 
 def steps_of(training: Training, epochs: int) -> int:
@@ -23,8 +26,32 @@ def steps_of(training: Training, epochs: int) -> int:
     return math.ceil(len(training.data[0]) / training.batch_size) * epochs
 
 
+def wrapped_twin(
+    model: Any, step: str, wrap: Callable[[Any], Any], reason: Callable[[Any], str | None]
+) -> tuple[Any, list[LeftAlone]]:
+    """Return the twin with its dense layers and convolutions wrapped, and what was left alone.
+
+    ``wrap`` takes such a layer and returns its wrapper; ``reason`` says why one is not to be touched, or None.
+    """
+    plain = twin(model, strip_scaling=True)
+    why = {layer.name: words for layer in plain.layers if (words := _why_not(layer, reason))}
+
+    def cloned(layer: Any) -> Any:
+        return wrap(layer) if type(layer) in KERNELS and layer.name not in why else layer
+
+    wrapped = tf_keras.models.clone_model(plain, clone_function=cloned)
+    return wrapped, [LeftAlone(step, toolkit.ours(name), words) for name, words in why.items()]
+
+
+def _why_not(layer: Any, reason: Callable[[Any], str | None]) -> str | None:
+    if type(layer) in KERNELS:
+        return reason(layer)
+    learns = layer.trainable_weights and not isinstance(layer, tf_keras.layers.BatchNormalization)
+    return f"{type(layer).__name__}: its few weights matter each" if learns else None
+
+
 def fine_tune(
-    twin: Any,
+    wrapped: Any,
     model: Any,
     training: Training,
     name: str,
@@ -42,11 +69,11 @@ def fine_tune(
     tf_keras.utils.set_random_seed(training.seed)
     rate = tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps_of(training, epochs))
     loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=training.from_logits)
-    twin.compile(tf_keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
+    wrapped.compile(tf_keras.optimizers.Adam(rate), loss=loss, jit_compile=False)
     losses: list[float] = []
 
     def stop_if_diverged(_batch: int, logs: dict[str, Any]) -> None:
-        twin.stop_training = twin.stop_training or not math.isfinite(logs["loss"])
+        wrapped.stop_training = wrapped.stop_training or not math.isfinite(logs["loss"])
 
     def end(epoch: int, logs: dict[str, Any]) -> None:
         losses.append(float(logs["loss"]))
@@ -54,7 +81,7 @@ def fine_tune(
 
     follow = tf_keras.callbacks.LambdaCallback(on_train_batch_end=stop_if_diverged, on_epoch_end=end)
     x, y = training.data
-    twin.fit(
+    wrapped.fit(
         feed(model, x), y, epochs=epochs, batch_size=training.batch_size, verbose=0, callbacks=[*callbacks, follow]
     )
     if not math.isfinite(losses[-1]):

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import tf_keras
-
 from edgeml import batch_statistics
 from edgeml.compression import toolkit
-from edgeml.compression.fine_tuning import fine_tune, steps_of
+from edgeml.compression.fine_tuning import fine_tune, steps_of, wrapped_twin
 from edgeml.compression.records import LeftAlone, Step, Training
-from edgeml.twin import back, twin
+from edgeml.twin import back
 
 Prune = float | str
 TWO_OF_FOUR = "2:4"
@@ -37,16 +35,16 @@ def prune(model: Any, amount: Prune, training: Training) -> tuple[Step, list[Lef
     tfmot = toolkit.load()
     epochs = training.epochs or (EPOCHS if amount == TWO_OF_FOUR or float(amount) <= MANY else EPOCHS_OF_MANY)
     options, words = _schedule(tfmot, amount, steps_of(training, epochs))
-    plain = twin(model, strip_scaling=True)
-    left = [alone for layer in plain.layers if (alone := _left_alone(layer, amount))]
-    refused = {alone.layer for alone in left}
 
-    def wrapped(layer: Any) -> Any:
-        if not hasattr(layer, "kernel") or toolkit.ours(layer.name) in refused:
-            return layer
+    def wrap(layer: Any) -> Any:
         return tfmot.sparsity.keras.prune_low_magnitude(layer, **options)
 
-    pruned = tf_keras.models.clone_model(plain, clone_function=wrapped)
+    def reason(layer: Any) -> str | None:  # tfmot 0.8.1 passes over these in silence
+        channels = layer.kernel.shape[-2]
+        is_odd = amount == TWO_OF_FOUR and channels % 4
+        return f"{channels} input channels, no multiple of 4" if is_odd else None
+
+    pruned, left = wrapped_twin(model, "prune", wrap, reason)
     masks = [tfmot.sparsity.keras.UpdatePruningStep()]
     losses = fine_tune(pruned, model, training, "prune", epochs=epochs, learning_rate=LEARNING_RATE, callbacks=masks)
     back(tfmot.sparsity.keras.strip_pruning(pruned), model)
@@ -63,15 +61,3 @@ def _schedule(tfmot: Any, amount: Prune, steps: int) -> tuple[dict[str, Any], st
     end = max(1, ramp // every) * every  # the masks are updated there once more, or the share is never reached
     decay = tfmot.sparsity.keras.PolynomialDecay(0.0, float(amount), begin_step=0, end_step=end, frequency=every)
     return {"pruning_schedule": decay}, f"to {amount:g} over {end} of {steps} steps by a cubic polynomial"
-
-
-def _left_alone(layer: Any, amount: Prune) -> LeftAlone | None:
-    """Say why a kernel is not pruned; tfmot 0.8.1 passes over these in silence."""
-    if not layer.trainable_weights or isinstance(layer, tf_keras.layers.BatchNormalization):
-        return None
-    if type(layer) not in (tf_keras.layers.Conv2D, tf_keras.layers.Dense):
-        return LeftAlone("prune", toolkit.ours(layer.name), f"{type(layer).__name__}: its few weights matter each")
-    channels = layer.kernel.shape[-2]
-    if amount == TWO_OF_FOUR and channels % 4:
-        return LeftAlone("prune", toolkit.ours(layer.name), f"{channels} input channels, no multiple of 4")
-    return None

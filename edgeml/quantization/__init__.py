@@ -5,25 +5,22 @@ folded model, calibration samples ─► ladder ─► one TFLite file, and what
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.compression import compress, request
 from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
+from edgeml.precisions import NATIVE
 from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
-from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, check_range, drawn
+from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, check_range, digest, drawn
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays
-from edgeml.targets import tflite
 
 __all__ = [
     "ORDER",
@@ -35,6 +32,7 @@ __all__ = [
     "check_fed",
     "climb",
     "climbs",
+    "digest",
     "drawn",
     "exam",
     "quantize",
@@ -56,10 +54,11 @@ def climbs(
     on_event: Callable[[Event], None] = lambda event: None,
     *,
     batch: int | None = None,
+    io: str = NATIVE,
 ) -> dict[str, Climb]:
     """Climb the ladder for each of the ``precisions`` that has one, if files can be judged; see ``ladder.climb``."""
     return {} if held is None else {
-        one: climb(model, one, calibration or {}, held, config, gates, tune, on_event, batch=batch)
+        one: climb(model, one, calibration or {}, held, config, gates, tune, on_event, batch=batch, io=io)
         for one in dict.fromkeys(precisions) if one in LADDER
     }  # fmt: skip
 
@@ -69,7 +68,8 @@ class Quantized:
     """A quantized TFLite file, and how it came to be.
 
     ``rungs``: each step that was tried, on ``evaluation`` samples where they were given, else on the calibration
-    samples, without accuracy. ``float_layers``: layers that stay in float32. ``calibration_sha256``: of the samples.
+    samples, without accuracy. ``float_layers``: layers that stay in float32.
+    ``is_within``: all limits. ``calibration_sha256``: of the samples.
     """
 
     precision: str
@@ -77,6 +77,7 @@ class Quantized:
     method: str
     rungs: tuple[Rung, ...]
     float_layers: tuple[str, ...]
+    is_within: bool
     calibration_samples: int
     calibration_sha256: str
 
@@ -84,11 +85,6 @@ class Quantized:
     def file_bytes(self) -> int:
         """Bytes of the file."""
         return len(self.content)
-
-    @property
-    def is_within(self) -> bool:
-        """Tell whether the file is within all limits."""
-        return [rung for rung in self.rungs if rung.is_kept][-1].is_within
 
     def save(self, path: str | Path) -> Path:
         """Write the file."""
@@ -137,21 +133,23 @@ def quantize(
     (tensor,) = folded.inputs
     if train_data is not None:
         train_data = request.check_data(model, train_data, "train_data")
-    x = check_calibration(calibration, tensor.shape[1:], like=None if train_data is None else train_data[0])
-    held = exam(folded, {tensor.name: x}, None)
-    if evaluation is not None:
-        seen, labels = check_evaluation(evaluation, folded)
-        check_range(x, seen, "calibration", "the evaluation samples")
-        held = exam(folded, {tensor.name: seen}, labels)
+    x = check_calibration(
+        calibration, tensor.shape[1:], None if train_data is None else train_data[0], "the training samples"
+    )
+    held = exam(folded, {tensor.name: x}, None) if evaluation is None else _exam_of(folded, evaluation, x)
     config = Quantize(max_accuracy_drop=max_accuracy_drop, steps=tuple(steps))
     tune = None if train_data is None else tuner(train_data, config.qat_epochs, seed, on_event)
     found = climb(folded, precision, {tensor.name: x}, held, config, gates or Verify(), tune, on_event)
-    with tempfile.TemporaryDirectory(prefix="edgeml-quantize-") as folder:
-        path = Path(folder) / "model.tflite"
-        tflite.export(found.model, precision, path, {}, {tensor.name: x}, float_layers=found.float_layers)
-        content = path.read_bytes()
-    return Quantized(precision, content, found.method, found.rungs, found.float_layers, len(x),
-                     hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest())  # fmt: skip
+    return Quantized(
+        precision, found.content, found.quantization.method, found.rungs, found.float_layers, found.is_within,
+        len(x), digest(x),
+    )  # fmt: skip
+
+
+def _exam_of(folded: Any, evaluation: tuple[NDArray[Any], NDArray[Any]], calibration: NDArray[Any]) -> Exam:
+    x, labels = check_evaluation(evaluation, folded)
+    check_range(calibration, x, "the evaluation samples")
+    return exam(folded, {folded.inputs[0].name: x}, labels)
 
 
 def _check_asked(model: Any, precision: str, steps: Sequence[str], max_accuracy_drop: float) -> None:

@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import parity
+from edgeml.precisions import NATIVE
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays, open_model
 from edgeml.runtimes.keras import Reference
-from edgeml.targets import tflite
+from edgeml.targets import Quantization, tflite
 
 ROUNDING = 1e-9  # of a difference of two shares
 OnEvent = Callable[[Event], None]
@@ -79,25 +80,23 @@ class Rung:
 
 @dataclass(frozen=True, eq=False)
 class Climb:
-    """The model that is quantized best, its layers that stay in float, how it came to that, and what its file says.
+    """The model that is quantized best, its layers that stay in float, how it came to that, and its TFLite file.
 
-    ``outputs``: of the samples that files were held against.
+    ``outputs``: what the file says of the samples that files were held against. ``content``: the file itself.
     """
 
     model: Any
     float_layers: tuple[str, ...]
     rungs: tuple[Rung, ...]
     outputs: Mapping[str, NDArray[np.float32]]
+    content: bytes
+    quantization: Quantization
+    target: str = "tflite"  # whose file ``content`` is
 
     @property
     def is_within(self) -> bool:
         """Tell whether the last step that was kept is within the limits."""
         return [rung for rung in self.rungs if rung.is_kept][-1].is_within
-
-    @property
-    def method(self) -> str:
-        """What was done, in a word per step."""
-        return " + ".join(rung.name for rung in self.rungs if rung.is_kept)
 
 
 def exam(model: Any, inputs: Arrays, labels: NDArray[np.int64] | None) -> Exam:
@@ -122,6 +121,7 @@ def climb(
     on_event: OnEvent = lambda event: None,
     *,
     batch: int | None = None,
+    io: str = NATIVE,
 ) -> Climb:
     """Quantize a folded model to ``precision``, by as many steps as are needed.
 
@@ -135,27 +135,30 @@ def climb(
         tune: trains a folded model under quantization noise; without it that step is left out.
         on_event: called after each step.
         batch: that of the files, None for 1.
+        io: what enters and leaves them, see ``edgeml.precisions``.
     """
     with tempfile.TemporaryDirectory(prefix="edgeml-ladder-") as folder:
-        judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates, batch)
+        judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates, batch, io)
         best, start = _State(model), time.monotonic()
-        rung, outputs = judge.rung("ptq", "", best, None, start)
-        rungs = [rung]
-        on_event(Event("quantize", _line(precision, rungs[0])))
+        kept, outputs = judge.rung("ptq", "", best, None, start)
+        rungs, content = [kept], judge.path.read_bytes()
+        on_event(Event("quantize", _line(precision, kept)))
         for name in (step for step in ORDER if step in config.steps):
-            if rungs[-1].is_within and rungs[-1].is_kept:
+            if kept.is_within:
                 break
             start = time.monotonic()
             made = _STEPS[name](best, judge, tune)
             if made is None:
                 continue
             state, what = made
-            kept = [rung for rung in rungs if rung.is_kept][-1]
             rung, said = judge.rung(name, what, state, kept, start)
             rungs.append(rung)
-            best, outputs = (state, said) if rung.is_kept else (best, outputs)
-            on_event(Event("quantize", _line(precision, rungs[-1])))
-    return Climb(best.model, best.float_layers, tuple(rungs), outputs)
+            if rung.is_kept:
+                best, kept, outputs, content = state, rung, said, judge.path.read_bytes()
+            on_event(Event("quantize", _line(precision, rung)))
+    method = " + ".join(rung.name for rung in rungs if rung.is_kept)
+    done = replace(tflite.METHODS[precision], method=method)
+    return Climb(best.model, best.float_layers, tuple(rungs), outputs, content, done)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,12 +170,13 @@ class _Judge:
     config: Quantize
     gates: Verify
     batch: int | None
+    io: str
 
     def rung(
         self, name: str, what: str, state: _State, before: Rung | None, start: float
     ) -> tuple[Rung, Mapping[str, NDArray[np.float32]]]:
         """Write the file of a state and measure it; it is kept if it is better than ``before``."""
-        tflite.export(state.model, self.precision, self.path, {}, self.calibration, self.batch,
+        tflite.export(state.model, self.precision, self.path, {}, self.calibration, self.batch, self.io,
                       float_layers=state.float_layers)  # fmt: skip
         outputs = open_model(self.path).predict(self.held.inputs)
         seen = self._seen(outputs)

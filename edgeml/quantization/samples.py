@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,56 +21,49 @@ def drawn(x: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
     return np.asarray(x[np.sort(rows)])
 
 
+def digest(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
 def check_calibration(
-    values: Any, shape: Sequence[int | None], *, like: NDArray[Any] | None = None, what: str = "calibration",
-    like_what: str = "the training samples",
-) -> NDArray[np.float32]:  # fmt: skip
+    values: Any, shape: Sequence[int | None], like: NDArray[Any] | None, like_what: str
+) -> NDArray[np.float32]:
     """Return calibration samples as float32, (N, *shape).
 
     Raises:
         UsageError: none are given.
-        DataError: another shape, fewer than 32, NaN or infinite values, or a range unlike that of ``like``.
+        DataError: another shape, NaN or infinite values, or as ``check_fed``.
     """
     if values is None:
         raise UsageError(
-            f"{what}: none given; at least {LEAST_SAMPLES} raw inputs are due, that ranges are taken from and files are"
-            " judged by."
+            f"calibration: none given; at least {LEAST_SAMPLES} raw inputs are due, that ranges are taken from and"
+            " files are judged by."
         )
-    x = _numbers(values, shape, what)
-    _check_count(x, what)
-    _check_spread(x, what)
-    if like is not None:
-        check_range(x, like, what, like_what)
+    x = _numbers(values, shape, "calibration")
+    check_fed(x, like, like_what)
     return x
 
 
-def check_fed(calibration: Mapping[str, NDArray[Any]], like: Mapping[str, NDArray[Any]] | None) -> None:
-    """Hold calibration samples by input against their least number, and their range against that of ``like``.
+def check_fed(x: NDArray[Any], like: NDArray[Any] | None, like_what: str) -> None:
+    """Hold calibration samples of the right shape against their least number, and their range against ``like``.
 
     Raises:
-        DataError: fewer than 32, or a range unlike.
+        DataError: fewer than 32, all values alike, or a range unlike that of ``like``.
     """
-    for name, x in calibration.items():
-        _check_count(x, "calibration")
-        _check_spread(x, "calibration")
-        if like is not None:
-            check_range(x, like[name], "calibration", "the samples")
-
-
-def _check_count(x: NDArray[Any], what: str) -> None:
     if len(x) < LEAST_SAMPLES:
         raise DataError(
-            f"{what}: {len(x)} samples; at least {LEAST_SAMPLES} are due, or ranges are those of chance. Give more."
+            f"calibration: {len(x)} samples; at least {LEAST_SAMPLES} are due, or ranges are those of chance. Give"
+            " more."
         )
+    if float(np.ptp(x)) == 0:
+        raise DataError(f"calibration: every value is {x.flat[0]:g}; samples that differ are due. Give real inputs.")
+    if like is not None:
+        check_range(x, like, like_what)
 
 
-def _check_spread(x: NDArray[Any], what: str) -> None:
-    if x.size and float(np.ptp(x)) == 0:
-        raise DataError(f"{what}: every value is {x.flat[0]:g}; samples that differ are due. Give real inputs.")
-
-
-def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
-    """Hold the range of samples against that of others.
+def check_range(x: NDArray[Any], like: NDArray[Any], like_what: str) -> None:
+    """Hold the range of calibration samples against that of others.
 
     Raises:
         DataError: it is eight times wider or narrower: 0 to 1 where 0 to 255 is due.
@@ -77,7 +71,7 @@ def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) 
     own, other = (float(np.ptp(values)) for values in (x, like))
     if own * LIKE < other or other * LIKE < own:
         raise DataError(
-            f"{what}: values from {x.min():g} to {x.max():g}; those of {like_what} go from {like.min():g} to"
+            f"calibration: values from {x.min():g} to {x.max():g}; those of {like_what} go from {like.min():g} to"
             f" {like.max():g}. Give raw inputs, scaled as the model takes them."
         )
 

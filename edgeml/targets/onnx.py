@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import TargetError
-from edgeml.precisions import NATIVE, WRITTEN
+from edgeml.precisions import NATIVE, OWN
 from edgeml.runtimes import Arrays, open_model
 from edgeml.runtimes.keras import output_names
 from edgeml.targets import Quantization
@@ -25,7 +25,7 @@ from edgeml.targets._tracing import traced
 
 RUNTIME = "onnxruntime"
 SUFFIX = ".onnx"
-PRECISIONS = WRITTEN["onnx"]
+PRECISIONS = OWN["onnx"]
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
 METHODS = {
     "float16": Quantization("kernels stored as halves", "none"),

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeml.bundled.opening import whole_batches
 from edgeml.errors import TargetError
-from edgeml.precisions import NATIVE, WRITTEN
+from edgeml.precisions import NATIVE, OWN
 from edgeml.precisions import PRECISIONS as FORMATS
 from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import output_names
@@ -31,7 +31,7 @@ from edgeml.targets._tracing import traced
 
 RUNTIME = "litert"
 SUFFIX = ".tflite"
-PRECISIONS = WRITTEN["tflite"]
+PRECISIONS = OWN["tflite"]
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {}
 PLAIN = {"int16x8": ("selu_by_exp", "hard_silu")}  # activations without an operator; else selu alone
 METHODS = {
