@@ -239,3 +239,21 @@ def quantization_json(artifact: Artifact) -> dict[str, Any]:
             for side, tensors in sides.items()
         },
     }
+
+
+def same_rows(artifact: Artifact, artifacts: Sequence[Artifact], inputs: Arrays) -> dict[str, Any]:
+    """Hold a file against the one that it was made from, if that was kept: which, and how many rows are bit-equal.
+
+    ``most_steps`` is the largest difference in steps of the output's scale, ``None`` where outputs have none.
+    """
+    needed = plugins.get("targets", artifact.target).NEEDS.get(artifact.precision, ())
+    source = next((one for one in artifacts if (one.target, one.precision) in needed), None)
+    if source is None:
+        return {}
+    first, second = (open_model(one.path).predict(inputs) for one in (source, artifact))
+    rows = len(next(iter(inputs.values())))
+    apart = {name: np.abs(first[name] - second[name]).reshape(rows, -1).max(axis=1) for name in first}
+    scales = {tensor.name: tensor.scale for tensor in source.signature.outputs}
+    steps = [float(most.max()) / scale for name, most in apart.items() if (scale := scales[name])]
+    equal = int((np.max([*apart.values()], axis=0) == 0).sum())
+    return {"same_as": source.path.name, "rows": rows, "equal": equal, "most_steps": max(steps, default=None)}

@@ -70,7 +70,7 @@ FORMULAS = {  # target, precision: fitted on 28 networks of all search spaces an
     ),
     ("tflite", "int8"): Formula(1, 0, 28.7, 0, _operators(500.8, 203.5, 489.7, 219.7, 792.5), 266.1, 0.024, edge=150),
     ("onnx", "float32"): Formula(4, 4, 0, 0, _operators(163.6, 31.6, 95.5, 0, 227.8, 108.0, 310.0), 73.5, 0.010),
-    ("onnx", "int8"): Formula(1, 0, 14.1, 0, _operators(661.0, 189.6, 346.3, 34.2, 810.5), 15.8, 0.045, edge=34),
+    ("onnx", "int8"): Formula(1, 0, 14.1, 0, _operators(663.6, 192.6, 476.1, 45.9, 786.2), 16.0, 0.045, edge=34),
     ("tflite", "float16"): Formula(2, 0, 2, 0, _operators(681.4, 206.3, 646.0, 292.6, 879.6), 454.8, 0.036),
     ("tflite", "dynamic"): Formula(1, 0, 4, 0, _operators(404.0, 153.6, 490.6, 208.1, 782.1), 294.2, 0.025, scale=12.9),
     ("tflite", "int16x8"): Formula(

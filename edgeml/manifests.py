@@ -119,7 +119,7 @@ def write(
         (folder / "labels.txt").write_text("\n".join(manifest["task"]["labels"]) + "\n", "utf-8")
     bundle.copy_scripts(folder)
     drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
-    roles = file_roles(artifacts, drawn[0] if drawn else {})
+    roles = file_roles(artifacts, drawn[0] if drawn else {}, samples)
     manifest["files"] = model_entries(folder, roles)  # the pages show the model files; sums come when all lie there
     write_pages(folder, report)
     bundle.write_sums(folder, manifest, roles)
@@ -172,8 +172,8 @@ def write_golden(
     }
 
 
-def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Json]:
-    """Return what is known of each file beside its name, sum and size."""
+def file_roles(artifacts: Sequence[Artifact], calibration: Json, samples: Inputs) -> dict[str, Json]:
+    """Return what is known of each file beside its name, sum and size; ``samples``: on which rows are compared."""
     roles: dict[str, Json] = {
         "model.keras": {"role": "reference", "target": "keras", "precision": "float32"},
         "golden.npz": {"role": "golden"},
@@ -185,6 +185,7 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json) -> dict[str, Js
         if a.quantization:
             roles[a.path.name]["quantization"] = {
                 **exporting.quantization_json(a), "calibration": calibration if is_calibrated([a.precision]) else {},
+                **exporting.same_rows(a, artifacts, samples),
             }  # fmt: skip
     return roles
 

@@ -78,29 +78,14 @@ def export(
     model = framing.framed(own, scale, offset, layout)
     layout = layout or framing.layout_of(own)
     graph = fold(model, precisions.files(to, precision, io), strict=False)
-    inputs = _random(model, framing.most(scale, offset)) if samples is None else _fitting(samples, model, "samples")
-    fed = None if calibration is None else _fitting(calibration, model, "calibration")
-    if fed is not None and precisions.is_calibrated(precision):
-        for name, x in fed.items():
-            quantization.check_fed(x, None if samples is None else inputs[name], "the samples")
+    inputs, fed = _fed(model, samples, calibration, precision, framing.most(scale, offset))
     _check_labels(model, labels)
     what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
         held = None if samples is None else quantization.exam(graph.folding.model, inputs, None)
-        climbs = quantization.climbs(
-            graph.folding.model,
-            precision,
-            fed,
-            held,
-            recipe.Quantize(),
-            limits,
-            on_event=on_event,
-            batch=batch,
-            io=io,
-        )
-        artifacts = exporting.write(
-            graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io, climbs=climbs
-        )
+        form: Any = {"on_event": on_event, "batch": batch, "io": io}
+        climbs = quantization.climbs(graph.folding.model, precision, fed, held, recipe.Quantize(), limits, **form)
+        artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, climbs=climbs, **form)
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
@@ -160,6 +145,18 @@ def export_best(
     weights = ensemble.fit_weights(probabilities, np.asarray(y))
     graph = ensemble.side_by_side(models, [float(w) for w in weights])
     return export(graph, out, samples=samples, calibration=calibration, **options)
+
+
+def _fed(
+    model: Any, samples: Any, calibration: Any, precision: Sequence[str], most: float
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]] | None]:
+    """Return by input what files are compared on, and what ranges of integers are taken from."""
+    inputs = _random(model, most) if samples is None else _fitting(samples, model, "samples")
+    fed = None if calibration is None else _fitting(calibration, model, "calibration")
+    if fed is not None and precisions.is_calibrated(precision):
+        for name, x in fed.items():
+            quantization.check_fed(x, None if samples is None else inputs[name], "the samples")
+    return inputs, fed
 
 
 def _fitting(values: Any, model: Any, what: str) -> dict[str, NDArray[Any]]:

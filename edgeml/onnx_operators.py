@@ -4,8 +4,8 @@
     x ─ QuantizeLinear ─ DequantizeLinear ─ Conv ─ y    →    input, quantize, dequantize, conv with the weights W
 
 Constants that a chain of DequantizeLinear, Transpose, Reshape, Cast or Identity leads on count as what it feeds. A bias
-of nothing but zeros is not counted. An operator that is not known keeps its ONNX name as its kind:
-``operators.not_counted`` lists it.
+of nothing but zeros is not counted. x · HardSigmoid(x) [+ a number], as int8 files have it, is one operator. One that
+is not known keeps its ONNX name as its kind: ``operators.not_counted`` lists it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from edgeml.errors import DataError
 from edgeml.operators import Operator, Shape, without_batch
 
 LEADS_ON = ("DequantizeLinear", "Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze", "Constant")
+UINT8 = 2  # in ONNX
+POOLS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax")
 Described = dict[str, Any]
 
 
@@ -65,6 +67,7 @@ class _Reader:
         self.made_by: dict[str, str] = {}
         self.counted: set[str] = set()
         self.has_unknown = False
+        self.inner, self.hard_swish = self._hard_swishes()
 
     def operators(self) -> list[Operator]:
         found = []
@@ -75,13 +78,37 @@ class _Reader:
         for node in self.graph.node:
             if self._is_constant(node):
                 continue
-            described = _KINDS.get(node.op_type, _other)(self, node)
-            sources = tuple(self.made_by[name] for name in node.input if name in self.made_by)
+            sources = tuple(dict.fromkeys(self.made_by[name] for name in node.input if name in self.made_by))
+            if node.output[0] in self.inner:
+                self.made_by[node.output[0]] = sources[0]
+                continue
+            described = self._described(node)
             for number, output in enumerate(name for name in node.output if name):
                 operator = Operator(output, inputs=sources, output_shape=self._shape_of(node, output), **described)
                 found.append(operator if number == 0 else operator._replace(weights=0, biases=0, macs=0))
                 self.made_by[output] = output
         return found
+
+    def _described(self, node: Any) -> Described:
+        is_end = node.output[0] in self.hard_swish
+        return _activated("hard_swish")(self, node) if is_end else _KINDS.get(node.op_type, _other)(self, node)
+
+    def _hard_swishes(self) -> tuple[set[str], set[str]]:
+        """Return the values within each x · HardSigmoid(x) [+ a number], and those that such operators end in."""
+        readers: dict[str, list[Any]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        inner, ends = set(), set()
+        for node in self.graph.node:
+            product = _one(readers.get(node.output[0], []), "Mul") if node.op_type == "HardSigmoid" else None
+            if product is None or set(product.input) != {node.input[0], node.output[0]}:
+                continue
+            added = _one(readers.get(product.output[0], []), "Add")
+            is_shifted = added is not None and any(self.size(name) == 1 for name in added.input)
+            inner |= {node.output[0], product.output[0]} if is_shifted else {node.output[0]}
+            ends.add(added.output[0] if is_shifted else product.output[0])
+        return inner, ends
 
     def _is_constant(self, node: Any) -> bool:
         """Tell whether ``node`` only leads a constant on, and remember where to."""
@@ -140,6 +167,11 @@ class _Reader:
         return self.scalars(name) if stored and numpy_helper.to_array(self.stored[stored]).any() else 0
 
 
+def _one(nodes: list[Any], kind: str) -> Any:
+    """Return the only one of ``nodes``, if it is of this kind."""
+    return nodes[0] if len(nodes) == 1 and nodes[0].op_type == kind else None
+
+
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 
@@ -161,6 +193,14 @@ def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any], Describ
         return {"kind": "affine" if weights and kind in ("add", "multiply") else kind, "weights": weights}
 
     return describe
+
+
+def _gather(reader: _Reader, node: Any) -> Described:
+    """Describe a look-up; in a table of as many bytes as a byte has values, it is an activation and has no weights."""
+    table = reader.stored.get(node.input[0])
+    if table is not None and table.data_type == UINT8 and tuple(table.dims) == (256,):
+        return {"kind": "activation", "activation": "table"}
+    return _plain("gather", counted=True)(reader, node)
 
 
 def _compare(reader: _Reader, node: Any) -> Described:
@@ -235,15 +275,13 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     "BatchNormalization": _kept_normalisation,
     **dict.fromkeys(("Add", "Sub", "Max", "Min", "Sum"), _plain("add", counted=True)),
     **dict.fromkeys(("Mul", "Div"), _plain("multiply", counted=True)),
-    "Gather": _plain("gather", counted=True),
+    "Gather": _gather,
     **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _compare),
     "Concat": _plain("concat", counted=True),
     "Split": _plain("split"),
     "MaxPool": _plain("max_pool"),
     "AveragePool": _plain("avg_pool"),
-    **dict.fromkeys(
-        ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax"), _plain("global_pool")
-    ),
+    **dict.fromkeys(POOLS, _plain("global_pool")),
     **dict.fromkeys(("Pad", "Slice"), _plain("pad")),
     **dict.fromkeys(("Resize", "Upsample"), _plain("resize")),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), _plain("view")),

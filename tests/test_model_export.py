@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -122,6 +123,32 @@ def test_the_manifest_says_what_enters_each_file(every):
     assert {row["file"]: row["gate"] for row in manifest["parity"][1:]} == {
         name: entry["precision"] for name, entry in entries.items()
     }
+
+
+def test_manifest_and_report_say_how_many_rows_of_two_int8_files_are_equal(every):
+    _, place = every
+    stated = {one["path"]: one.get("quantization", {}) for one in bundle.models(bundle.read(place))}
+    made = stated.pop("model_int8.onnx")
+    assert {key: made[key] for key in ("same_as", "rows", "equal", "most_steps")} == {
+        "same_as": "model_int8.tflite", "rows": 80, "equal": 80, "most_steps": made["most_steps"]}  # fmt: skip
+    assert not made["most_steps"]  # 0, or no steps where real numbers leave
+    assert not any("same_as" in one for one in stated.values())
+    page = (place / "report.html").read_text("utf-8")
+    assert "80 of 80 rows equal <code>model_int8.tflite</code> bit by bit" in page
+
+
+def test_rows_of_files_that_differ_are_counted(tmp_path):
+    model = separable("hard_swish")
+    (tmp_path / "other").mkdir()
+    x = {model.inputs[0].name: pictures(64)}
+    files = exporting.write(model, tmp_path, ("tflite", "onnx"), ("int8",), x, lambda event: None)
+    doubled = {name: 2 * values for name, values in x.items()}
+    exporting.write(model, tmp_path / "other", ("tflite",), ("int8",), doubled, lambda event: None)
+    other = replace(files[0], path=tmp_path / "other" / "model_int8.tflite")
+    found = exporting.same_rows(files[1], [other, files[1]], x)
+    assert (found["same_as"], found["rows"]) == ("model_int8.tflite", 64)
+    assert found["equal"] < 64
+    assert found["most_steps"] >= 1
 
 
 def test_the_command_line_says_precision_and_io(tmp_path):

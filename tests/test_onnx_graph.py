@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeml.targets import _onnx_graph as surgery
 from edgeml.targets import _onnx_integers as integers
 from edgeml.targets._onnx_canonical import canonical
+from edgeml.targets._onnx_hard_swish import exact_hard_swish, litert_codes
 from edgeml.targets._onnx_transposes import move_transposes_down
 
+LEVELS = onnxruntime.GraphOptimizationLevel
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 KERNEL = np.random.default_rng(5).normal(size=(3, 2, 3, 3)).astype("float32")
 ALL = (surgery.drop_neutral, surgery.merge_gemm, surgery.merge_hard_swish, integers.drop_implied_clips,
@@ -274,6 +276,64 @@ def test_a_clip_that_others_read_is_not_moved():
     read = [node("Abs", "b", "z1")]
     left = operated(clipped("Clip", 0.1, -128, extra=read, outputs="y z1"), integers.clip_integers, x=X)
     assert left.index("Clip") < left.index("QuantizeLinear")
+
+
+# ---- exact_hard_swish
+
+
+def quantized_hard_swish(low, high):
+    """Return uint8 → uint8 with the ranges that a converter would choose, and LiteRT's 256 answers."""
+    scale = np.float32((high - low) / 255)
+    zero = int(np.rint(-low / scale))
+    swish = (x := np.linspace(low, high, 2000)) * np.clip(x + 3, 0, 6) / 6
+    out_scale = np.float32((max(swish.max(), 0) - min(swish.min(), 0)) / 255)
+    out_zero = int(np.rint(-min(swish.min(), 0) / out_scale))
+    nodes = [node("DequantizeLinear", "x s z", "d"), node("HardSwish", "d", "h"), node("QuantizeLinear", "h t u", "y")]
+    constants = {"s": scale, "z": np.uint8(zero), "t": out_scale, "u": np.uint8(out_zero)}
+    made = model(nodes, constants)
+    for value in [*made.graph.input, *made.graph.output]:
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    return made, litert_codes(np.arange(256) - zero, float(scale), float(out_scale), out_zero)
+
+
+def exact(low, high, level=LEVELS.ORT_ENABLE_ALL):
+    """Return the operators of the exact form; its answers are LiteRT's."""
+    made, expected = quantized_hard_swish(low, high)
+    graph = surgery.Graph(made)
+    exact_hard_swish(graph)
+    file = canonical(graph, {})
+    onnx.checker.check_model(file, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    session = onnxruntime.InferenceSession(file.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"x": np.arange(256, dtype=np.uint8).reshape(-1, 4)})
+    np.testing.assert_array_equal(got.ravel(), expected)
+    return [one.op_type for one in file.graph.node]
+
+
+@settings(max_examples=60, deadline=None)
+@given(low=st.floats(0.3, 30), high=st.floats(0.3, 30), level=st.sampled_from(
+    [LEVELS.ORT_DISABLE_ALL, LEVELS.ORT_ENABLE_ALL]))  # fmt: skip
+def test_hard_swish_of_integers_gives_what_litert_gives(low, high, level):
+    assert "HardSwish" not in exact(-low, high, level)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "operators"),
+    [
+        (-3.1, 7.7, ["HardSigmoid", "Mul"]),
+        (-20, 30, ["HardSigmoid", "Mul", "Add"]),
+        (-8.23, 0.3229, ["Cast", "Gather"]),
+    ],
+)
+def test_hard_swish_takes_no_more_operators_than_it_needs(low, high, operators):
+    assert [kind for kind in exact(low, high) if "Linear" not in kind] == operators
+
+
+def test_hard_swish_of_real_numbers_stays():
+    graph = surgery.Graph(model([node("HardSwish", "x", "y")], {}))
+    exact_hard_swish(graph)
+    assert [one.op_type for one in graph.nodes] == ["HardSwish"]
 
 
 # ---- activations_to_uint8, dequantize_outputs

@@ -122,6 +122,7 @@ def _of_integers(source: Path) -> Any:
     """Return the graph of an int8 TFLite file, in the form that onnxruntime computes exactly and fast."""
     from edgeml.targets import _onnx_graph as surgery
     from edgeml.targets import _onnx_integers as integers
+    from edgeml.targets._onnx_hard_swish import exact_hard_swish
     from edgeml.targets._onnx_transposes import move_transposes_down
 
     graph = surgery.Graph(_from_tflite(source))
@@ -130,6 +131,7 @@ def _of_integers(source: Path) -> Any:
     integers.activations_to_uint8(graph)
     surgery.run_passes(graph, (integers.clip_integers,))
     integers.round_pools_away(graph)
+    exact_hard_swish(graph)
     integers.weights_to_uint8(graph)
     integers.dequantize_outputs(graph)
     return graph
