@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeml import arena, parity, plugins, precisions, recipe
-from edgeml.errors import ParityError, TargetError, UsageError
+from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.exportable import check_precision
 from edgeml.parity import Parity
 from edgeml.precisions import NATIVE
@@ -148,7 +148,11 @@ def _write_one(
     else:
         source = climb.model if climb else model
         quantization = module.export(source, precision, path, sources, calibration, batch, io)
-    signature = open_model(path).signature
+    try:
+        signature = open_model(path).signature
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ").rstrip(".")
+        raise TargetError(f"{target} {precision}: what was written is refused: {reason}. Export float32.") from error
     written[target, precision] = Artifact(path, target, precision, quantization, signature, climb)
 
 

@@ -112,6 +112,40 @@ def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     assert not found.is_within
 
 
+def uneven():
+    """A network whose sums are small though one input is large: XNNPACK takes no factor above 256 between scales."""
+    x = inputs = keras.Input((2,), name="vector")
+    x = L.Dense(4, activation="relu", name="first")(x)
+    model = keras.Model(inputs, L.Dense(2, name="last")(x))
+    kernel = np.array([[0, 0, 0, 0], [100, 50, 70, 90]], "float32")
+    model.set_weights([kernel, np.zeros(4, "float32"), np.ones((4, 2), "float32"), np.zeros(2, "float32")])
+    return model, np.random.default_rng(0).uniform(0, (4000, 1e-3), (64, 2)).astype("float32")
+
+
+def test_a_file_that_litert_cannot_open_is_a_step_that_is_not_kept():
+    model, x = uneven()
+    found = edgeml.quantize(model, "int8", x, steps=("float_layers",), gates=recipe.Verify(int8_min_sqnr_db=0))
+    ptq, last = found.rungs
+    assert (ptq.is_kept, ptq.is_within, ptq.accuracy, ptq.sqnr_db) == (False, False, None, None)
+    assert "LiteRT cannot open it" in ptq.what
+    assert last.is_kept
+    assert "first" in found.float_layers
+    assert found.method == "ptq + float_layers"
+
+
+def test_where_litert_opens_no_step_it_is_said():
+    model, x = uneven()
+    with pytest.raises(TargetError, match=r"^tflite int8: LiteRT cannot open it: .*XNNPACK.*\. Export float32"):
+        edgeml.quantize(model, "int8", x, steps=())
+
+
+def test_an_export_without_a_ladder_says_it_too(tmp_path):
+    model, x = uneven()
+    with pytest.raises(TargetError, match=r"^tflite int8: what was written is refused: LiteRT cannot open it: "):
+        edgeml.export(model, tmp_path / "out", "tflite", "int8", calibration=x)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_bias_correction_takes_the_mean_error_off():
     """With kernels rounded to int8, each channel of the corrected layer is right on average; before it was off."""
     x = inputs = keras.Input((6, 6, 4), name="image")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.errors import DataError
 from edgeml.runtimes import Arrays, open_model
 from edgeml.targets import tflite
 from edgeml.targets._tflite_floats import computed
@@ -47,9 +48,12 @@ def choose(
     with tempfile.TemporaryDirectory(prefix="edgeml-floats-") as folder:
         path = Path(folder) / "model.tflite"
 
-        def said(layers: tuple[str, ...], samples: Arrays) -> Outputs:
+        def said(layers: tuple[str, ...], samples: Arrays) -> Outputs | None:
             path.write_bytes(tflite.with_float_layers(prepared, model, layers))
-            return open_model(path).predict(samples)
+            try:
+                return open_model(path).predict(samples)
+            except DataError:  # LiteRT cannot open it
+                return None
 
         names = tuple(computed(prepared, model))
         errors = {one: _error(said(tuple(n for n in names if n != one), few), expected) for one in names}
@@ -57,10 +61,13 @@ def choose(
         chosen: tuple[str, ...] = ()
         for name in order[: (len(order) + 1) // 2]:
             chosen = (*chosen, name)
-            if is_enough(said(chosen, inputs)):
+            outputs = said(chosen, inputs)
+            if outputs is not None and is_enough(outputs):
                 break
     return chosen
 
 
-def _error(outputs: Outputs, expected: Outputs) -> float:
+def _error(outputs: Outputs | None, expected: Outputs) -> float:
+    if outputs is None:
+        return np.inf
     return sum(float(np.mean((values - expected[name][: len(values)]) ** 2)) for name, values in outputs.items())

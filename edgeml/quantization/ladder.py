@@ -9,8 +9,8 @@
     float_layers      the layers that cost most stay in float, by name
 
 A step starts from the best so far, and is kept only if its file is better: within the limits, more accurate, then less
-noise. It ends where accuracy is at most ``max_accuracy_drop`` below the float model's on the same samples, and the
-file is within the gates of parity. Test is never looked at.
+noise; one that LiteRT cannot open never is. It ends where accuracy is at most ``max_accuracy_drop`` below the float
+model's on the same samples, and the file is within the gates of parity. Test is never looked at.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml import parity
+from edgeml.errors import DataError, TargetError
 from edgeml.precisions import NATIVE
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
@@ -52,6 +53,11 @@ class Exam:
         """The float model's."""
         return self.accuracy_of(self.expected)
 
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.inputs.values())))
+
     def accuracy_of(self, outputs: Mapping[str, NDArray[np.float32]]) -> float | None:
         """Return the share of the labels that the first output has right."""
         if self.labels is None:
@@ -63,15 +69,16 @@ class Exam:
 class Rung:
     """One step: what was done, what its file gave on ``samples``, and whether it was kept.
 
-    ``accuracy_drop``: below the float model, a share; None without labels.
+    ``accuracy_drop``: below the float model, a share; None without labels. All figures are None of a file that LiteRT
+    cannot open.
     """
 
     name: str
     what: str
     accuracy: float | None
     accuracy_drop: float | None
-    sqnr_db: float
-    cosine: float
+    sqnr_db: float | None
+    cosine: float | None
     samples: int
     is_within: bool
     is_kept: bool
@@ -136,15 +143,17 @@ def climb(
         on_event: called after each step.
         batch: that of the files, None for 1.
         io: what enters and leaves them, see ``edgeml.precisions``.
+
+    Raises:
+        TargetError: an operator has no kernel for it, or LiteRT opens none of the files.
     """
     with tempfile.TemporaryDirectory(prefix="edgeml-ladder-") as folder:
         judge = _Judge(Path(folder) / "model.tflite", precision, calibration, held, config, gates, batch, io)
-        best, start = _State(model), time.monotonic()
-        kept, outputs = judge.rung("ptq", "", best, None, start)
-        rungs, content = [kept], judge.path.read_bytes()
-        on_event(Event("quantize", _line(precision, kept)))
-        for name in (step for step in ORDER if step in config.steps):
-            if kept.is_within:
+        best, rungs, content = _State(model), list[Rung](), b""
+        kept: Rung | None = None
+        outputs: Mapping[str, NDArray[np.float32]] = {}
+        for name in ("ptq", *(step for step in ORDER if step in config.steps)):
+            if kept is not None and kept.is_within:
                 break
             start = time.monotonic()
             made = _STEPS[name](best, judge, tune)
@@ -156,7 +165,9 @@ def climb(
             if rung.is_kept:
                 best, kept, outputs, content = state, rung, said, judge.path.read_bytes()
             on_event(Event("quantize", _line(precision, rung)))
-    method = " + ".join(rung.name for rung in rungs if rung.is_kept)
+    if kept is None:
+        raise TargetError(f"tflite {precision}: {rungs[-1].what}. Export float32, or scale the inputs to a like range.")
+    method = " + ".join(rung.name for rung in rungs if rung.is_kept or rung is rungs[0])
     done = replace(tflite.METHODS[precision], method=method)
     return Climb(best.model, best.float_layers, tuple(rungs), outputs, content, done)
 
@@ -175,10 +186,15 @@ class _Judge:
     def rung(
         self, name: str, what: str, state: _State, before: Rung | None, start: float
     ) -> tuple[Rung, Mapping[str, NDArray[np.float32]]]:
-        """Write the file of a state and measure it; it is kept if it is better than ``before``."""
+        """Write the file of a state and measure it; it is kept if it is better than ``before``, the last that was."""
         tflite.export(state.model, self.precision, self.path, {}, self.calibration, self.batch, self.io,
                       float_layers=state.float_layers)  # fmt: skip
-        outputs = open_model(self.path).predict(self.held.inputs)
+        try:
+            outputs = open_model(self.path).predict(self.held.inputs)
+        except DataError as error:
+            why = "; ".join(filter(None, [what, str(error).removeprefix(f"{self.path}: ").rstrip(".")]))
+            taken = time.monotonic() - start
+            return Rung(name, why, None, None, None, None, self.held.samples, False, False, taken), {}
         seen = self._seen(outputs)
         is_better = before is None or _merit(seen) > _merit(before)
         return replace(seen, name=name, what=what, is_kept=is_better, seconds=time.monotonic() - start), outputs
@@ -194,8 +210,7 @@ class _Judge:
         limits = (self.gates.of(self.precision, gate) or 0.0 for gate in ("min_sqnr_db", "min_cosine"))
         is_like = all(value >= limit for value, limit in zip((noise, cosine), limits, strict=True))
         is_as_good = drop is None or drop <= self.config.max_accuracy_drop + ROUNDING
-        count = len(next(iter(self.held.inputs.values())))
-        return Rung("", "", accuracy, drop, noise, cosine, count, is_like and is_as_good, True, 0.0)
+        return Rung("", "", accuracy, drop, noise, cosine, self.held.samples, is_like and is_as_good, True, 0.0)
 
     def _distance(self, outputs: Arrays) -> tuple[float, float]:
         """Return SQNR in dB and cosine of a file's outputs and the float model's, the worst of all outputs."""
@@ -206,7 +221,12 @@ class _Judge:
 
 
 def _merit(rung: Rung) -> tuple[bool, float, float]:
-    return rung.is_within, rung.accuracy or 0.0, rung.sqnr_db
+    return rung.is_within, rung.accuracy or 0.0, -np.inf if rung.sqnr_db is None else rung.sqnr_db
+
+
+def _as_it_is(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str]:
+    del judge, tune
+    return best, ""
 
 
 def _equalized(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_State, str] | None:
@@ -246,17 +266,19 @@ def _with_floats(best: _State, judge: _Judge, tune: Tuned | None) -> tuple[_Stat
 
 
 _STEPS: Mapping[str, Callable[[_State, _Judge, Tuned | None], tuple[_State, str] | None]] = {
+    "ptq": _as_it_is,
     "equalization": _equalized,
     "bias_correction": _corrected,
     "qat": _tuned,
     "float_layers": _with_floats,
 }
-ORDER: Sequence[str] = tuple(_STEPS)
+ORDER: Sequence[str] = tuple(_STEPS)[1:]
 
 
 def _line(precision: str, rung: Rung) -> str:
     accuracy = "" if rung.accuracy is None or rung.accuracy_drop is None else (
         f"{rung.accuracy:.2%} of {rung.samples}, {100 * rung.accuracy_drop:+.2f} points below float, "
     )  # fmt: skip
+    noise = "no file" if rung.sqnr_db is None else f"{rung.sqnr_db:.1f} dB"
     kept = "" if rung.is_kept else ", not kept"
-    return f"{precision} {rung.name}{f' ({rung.what})' if rung.what else ''}: {accuracy}{rung.sqnr_db:.1f} dB{kept}"
+    return f"{precision} {rung.name}{f' ({rung.what})' if rung.what else ''}: {accuracy}{noise}{kept}"
