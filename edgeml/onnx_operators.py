@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeml.errors import DataError
+from edgeml.onnx_idioms import hard_swishes
 from edgeml.operators import Operator, Shape, without_batch
 
 LEADS_ON = ("DequantizeLinear", "Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Unsqueeze", "Constant")
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 UINT8 = 2  # in ONNX
 POOLS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax")
 Described = dict[str, Any]
@@ -67,7 +69,8 @@ class _Reader:
         self.made_by: dict[str, str] = {}
         self.counted: set[str] = set()
         self.has_unknown = False
-        self.inner, self.hard_swish = self._hard_swishes()
+        self.inner, self.hard_swish = hard_swishes(self.graph.node, lambda value: self.size(value) == 1)
+        self.whole = {node.output[0] for node in self.graph.node if node.op_type == "DequantizeLinear"}
 
     def operators(self) -> list[Operator]:
         found = []
@@ -92,23 +95,6 @@ class _Reader:
     def _described(self, node: Any) -> Described:
         is_end = node.output[0] in self.hard_swish
         return _activated("hard_swish")(self, node) if is_end else _KINDS.get(node.op_type, _other)(self, node)
-
-    def _hard_swishes(self) -> tuple[set[str], set[str]]:
-        """Return the values within each x · HardSigmoid(x) [+ a number], and those that such operators end in."""
-        readers: dict[str, list[Any]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                readers.setdefault(name, []).append(node)
-        inner, ends = set(), set()
-        for node in self.graph.node:
-            product = _one(readers.get(node.output[0], []), "Mul") if node.op_type == "HardSigmoid" else None
-            if product is None or set(product.input) != {node.input[0], node.output[0]}:
-                continue
-            added = _one(readers.get(product.output[0], []), "Add")
-            is_shifted = added is not None and any(self.size(name) == 1 for name in added.input)
-            inner |= {node.output[0], product.output[0]} if is_shifted else {node.output[0]}
-            ends.add(added.output[0] if is_shifted else product.output[0])
-        return inner, ends
 
     def _is_constant(self, node: Any) -> bool:
         """Tell whether ``node`` only leads a constant on, and remember where to."""
@@ -167,11 +153,6 @@ class _Reader:
         return self.scalars(name) if stored and numpy_helper.to_array(self.stored[stored]).any() else 0
 
 
-def _one(nodes: list[Any], kind: str) -> Any:
-    """Return the only one of ``nodes``, if it is of this kind."""
-    return nodes[0] if len(nodes) == 1 and nodes[0].op_type == kind else None
-
-
 def _attribute(node: Any, name: str, default: Any) -> Any:
     from onnx import helper
 
@@ -193,6 +174,12 @@ def _plain(kind: str, counted: bool = False) -> Callable[[_Reader, Any], Describ
         return {"kind": "affine" if weights and kind in ("add", "multiply") else kind, "weights": weights}
 
     return describe
+
+
+def _product(reader: _Reader, node: Any) -> Described:
+    """Describe a product; that of whole numbers and their scale is none."""
+    is_scale = node.input[0] in reader.whole and node.input[1] in reader.stored
+    return {"kind": "dequantize"} if is_scale else _plain("multiply", counted=True)(reader, node)
 
 
 def _gather(reader: _Reader, node: Any) -> Described:
@@ -274,7 +261,8 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     "QLinearMatMul": _matrix(3),
     "BatchNormalization": _kept_normalisation,
     **dict.fromkeys(("Add", "Sub", "Max", "Min", "Sum"), _plain("add", counted=True)),
-    **dict.fromkeys(("Mul", "Div"), _plain("multiply", counted=True)),
+    "Mul": _product,
+    "Div": _plain("multiply", counted=True),
     "Gather": _gather,
     **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _compare),
     "Concat": _plain("concat", counted=True),
@@ -284,7 +272,7 @@ _KINDS: dict[str, Callable[[_Reader, Any], Described]] = {
     **dict.fromkeys(POOLS, _plain("global_pool")),
     **dict.fromkeys(("Pad", "Slice"), _plain("pad")),
     **dict.fromkeys(("Resize", "Upsample"), _plain("resize")),
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), _plain("view")),
+    **dict.fromkeys(VIEWS, _plain("view")),
     "Transpose": _plain("transpose"),
     "QuantizeLinear": _plain("quantize"),
     **dict.fromkeys(("DequantizeLinear", "Cast"), _plain("dequantize")),

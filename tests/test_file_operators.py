@@ -72,6 +72,19 @@ def test_names_lead_to_earlier_operators_only(files):
             seen.add(operator.name)
 
 
+def test_a_layer_that_stays_in_float_adds_nothing_but_itself(tmp_path):
+    """Its integers are read as they are, then scaled: the scale is no weight."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "one", "z"], ["n"]),
+        helper.make_node("Mul", ["n", "s"], ["r"]), helper.make_node("Gemm", ["r", "w"], ["y"]),
+    ]  # fmt: skip
+    constants = {"s": np.float32(0.1), "z": np.uint8(3), "one": np.float32(1), "w": ones(6, 5)}
+    operators = onnx_operators(written(tmp_path, nodes, ["n", 6], constants, 2))
+    assert [o.kind for o in operators] == ["input", "quantize", "dequantize", "dequantize", "dense"]
+    assert sum(o.params for o in operators) == 30
+
+
 def test_relabelling_is_looked_through():
     chain = [
         Operator("x", "input", (), (4,)), Operator("q", "quantize", ("x",), (4,)),

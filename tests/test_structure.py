@@ -40,7 +40,7 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "records"),
+    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "onnx_idioms", "operators", "records"),
     ("arena", "tree_shape", "recipe_rule", "plugins"),
     ("precisions",),
     ("file_bytes", "layers", "recipe_files"),

@@ -6,12 +6,14 @@ Q: QuantizeLinear, DQ: DequantizeLinear.
     Clip / Relu ─ Q                       →  Q ─ Clip of integers
     Q(int8, z) … DQ(int8, z)              →  Q(uint8, z + 128) … DQ(uint8, z + 128)
     DQ(int8 weights, z)                   →  DQ(uint8 weights + 128, z + 128)
+    DQ(s, z) ─ Conv (float weights)       →  DQ(1, z) ─ Mul s ─ Conv
     DQ(s, z) ─ AveragePool ─ Q(s, z)      →  DQ(1, 128) ─ AveragePool ─ Q(1 - 2⁻¹⁴, 128)
     … ─ Q ─ output                        →  … ─ Q ─ DQ ─ output
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ TIE = (
     2.0**-14
 )  # more than onnxruntime's rounding of 128 + a mean; of fewer than 64 values, too little for any but a tie
 MOST_VALUES = 63
+WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
 
 
@@ -147,12 +150,36 @@ def weights_to_uint8(graph: Graph) -> None:
         node.input[2] = graph.fresh("zero_point", (zero + 128).astype(np.uint8))
 
 
+def keep_floats(graph: Graph) -> None:
+    """Let layers that stay in float do so: weights between DQ and Q are quantized by onnxruntime (1.32) as it opens."""
+    for node in list(graph.nodes):
+        if node.op_type not in WEIGHED or graph.constant(node.input[1]) is None:
+            continue
+        moves, before = _source(graph, node.input[0])
+        if before is None or before.op_type != "DequantizeLinear":
+            continue
+        one, (read, real) = graph.fresh("one", np.array(1, np.float32)), (f"{node.output[0]}/{x}" for x in ("n", "x"))
+        graph.nodes.append(helper.make_node("DequantizeLinear", [before.input[0], one, before.input[2]], [read]))
+        graph.nodes.append(helper.make_node("Mul", [read, before.input[1]], [real]))
+        for move in reversed(moves):
+            graph.nodes.append(copy.deepcopy(move))
+            graph.nodes[-1].input[0], graph.nodes[-1].output[0] = real, (real := f"{real}/{move.op_type}")
+        node.input[0] = real
+
+
+def _source(graph: Graph, value: str) -> tuple[list[Any], Any]:
+    """Return the nodes that only move the elements of ``value`` about, last first, and what makes them."""
+    moves, node = list[Any](), graph.producer(value)
+    while node is not None and node.op_type in MOVING:
+        moves.append(node)
+        node = graph.producer(node.input[0])
+    return moves, node
+
+
 def dequantize_outputs(graph: Graph) -> None:
     """Let the graph return real numbers: its last quantization stays, so the integers stay those of the source."""
     for output in graph.outputs:
-        last = source = graph.producer(output.name)
-        while source is not None and source.op_type in MOVING:
-            source = graph.producer(source.input[0])
+        last, (_, source) = graph.producer(output.name), _source(graph, output.name)
         if source is not None and source.op_type == "QuantizeLinear":
             inner = f"{output.name}/quantized"
             last.output[0] = inner

@@ -133,6 +133,7 @@ def _of_integers(source: Path) -> Any:
     integers.round_pools_away(graph)
     exact_hard_swish(graph)
     integers.weights_to_uint8(graph)
+    integers.keep_floats(graph)
     integers.dequantize_outputs(graph)
     return graph
 
