@@ -100,7 +100,7 @@ def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained,
     assert found.is_within
 
 
-@pytest.mark.parametrize("layer", ["stem", "depthwise", "pointwise", "dense"])
+@pytest.mark.parametrize("layer", ["stem", "depthwise", "pointwise", "dense", "values"])
 def test_layers_kept_in_float_are_float_in_onnx_too(layer, tmp_path):
     """Onnxruntime quantizes float weights between integers as it opens a file: 46 % of a network's rows were equal."""
     x = inputs = keras.Input((8, 8, 2), name="image")

@@ -36,11 +36,13 @@ def computed(calibrated: bytes, model: Any) -> dict[str, tuple[str, ...]]:
 
     graph = schema.ModelT.InitFromPackedBuf(calibrated, 0).subgraphs[0]
     kernels = {layer.name for layer in model._flatten_layers() if _has_kernel(layer)}
+    last = {graph.outputs[0]: model.outputs[0]._keras_history.operation.name} if len(model.outputs) == 1 else {}
     found: dict[str, tuple[str, ...]] = {}
     for index in (int(index) for node in graph.operators for index in node.outputs):
         path = graph.tensors[index].name.decode()
-        name = next((one for part in path.split(";") if (one := layer_of(model, part)) in kernels), None)
-        if name is not None:  # the first part may be that of an activation behind the layer
+        named = (layer_of(model, part) for part in path.split(";"))
+        name: str | None = next((one for one in named if one in kernels), last.get(index))
+        if name is not None and name in kernels:  # the first part may be that of an activation behind the layer
             found[name] = (*found.get(name, ()), path)
     return found
 
