@@ -117,6 +117,17 @@ def test_layers_kept_in_float_are_float_in_onnx_too(layer, tmp_path):
     assert exporting.same_rows(files[1], files, samples)["equal"] == 128
 
 
+def test_layers_are_not_kept_in_float_for_less_noise_alone(trained, digits):
+    train, blend = digits
+    held = ladder.exam(trained, {"image": blend[0]}, None)
+    config, out_of_reach = recipe.Quantize(steps=("float_layers",)), recipe.Verify(int8_min_sqnr_db=90)
+    found = ladder.climb(trained, "int8", {"image": train[0][:256]}, held, config, out_of_reach)
+    ptq, tried = found.rungs
+    assert tried.sqnr_db > ptq.sqnr_db
+    assert not tried.is_kept
+    assert found.float_layers == ()
+
+
 def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     def broken(model):
         return Equalized(randomise(keras.models.clone_model(model)), (("a", "b"),))

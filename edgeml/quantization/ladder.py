@@ -9,8 +9,9 @@
     float_layers      the layers that cost most stay in float, by name
 
 A step starts from the best so far, and is kept only if its file is better: within the limits, more accurate, then less
-noise; one that LiteRT cannot open never is. It ends where accuracy is at most ``max_accuracy_drop`` below the float
-model's on the same samples, and the file is within the gates of parity. Test is never looked at.
+noise; one that LiteRT cannot open never is, and layers are not left in float for less noise alone. It ends where
+accuracy is at most ``max_accuracy_drop`` below the float model's on the same samples, and the file is within the gates
+of parity. Test is never looked at.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ class _Judge:
             taken = time.monotonic() - start
             return Rung(name, why, None, None, None, None, self.held.samples, False, False, taken), {}
         seen = self._seen(outputs)
-        is_better = before is None or _merit(seen) > _merit(before)
+        counted = 2 if state.float_layers else 3
+        is_better = before is None or _merit(seen)[:counted] > _merit(before)[:counted]
         return replace(seen, name=name, what=what, is_kept=is_better, seconds=time.monotonic() - start), outputs
 
     def is_enough(self, outputs: Arrays) -> bool:
