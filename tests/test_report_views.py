@@ -178,3 +178,17 @@ def test_names_beside_points_are_never_cut(corner):
 def test_hyper_parameters_are_told_without_the_name_of_their_space():
     values = {"space": "ds_cnn", "ds_cnn/depth": 2, "ds_cnn/rate": 0.00512345, "ds_cnn/norm": "batch", "units": 8}
     assert formats.choices(values) == "depth 2, rate 0.00512, norm batch, units 8"
+
+
+def test_gates_are_a_line_for_each_precision_that_was_written():
+    limits = {"float32_max_range_error": 2e-5, "int8_min_cosine": 0.99, "int8_max_range_error": 0.5,
+              "dynamic_min_cosine": 0.9, "tflm_min_top1": 0.999}  # fmt: skip
+    assert matrices.gates(limits, ["float32", "int8"]) == {
+        "columns": ["max range error", "min cosine", "min top1"],
+        "rows": [
+            {"name": "float32", "cells": [2e-5, None, None]},
+            {"name": "int8", "cells": [0.5, 0.99, None]},
+            {"name": "tflm", "cells": [None, None, 0.999]},
+        ],
+    }
+    assert matrices.gates({}, []) == {"columns": [], "rows": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from edgeml.precisions import PRECISIONS
 from edgeml.report.formats import figure
 from edgeml.report.limits import Row
 
@@ -75,6 +76,20 @@ def _used(row: Row) -> float:
     error, limit = row.get("error"), row.get("limit")
     above, below = (limit, error) if _is_least(row) else (error, limit)
     return float(above / below) if is_judged(row) and above is not None and below else 0.0
+
+
+def gates(limits: Row, written: list[str]) -> Row:
+    """Return the gates as a table, a line per precision of ``written`` files: ``int8_min_cosine`` is one of int8."""
+    lines: dict[str, Row] = {}
+    for key, limit in limits.items():
+        name, _, gate = key.partition("_")
+        if name not in PRECISIONS or name in written:
+            lines.setdefault(name, {})[gate] = limit
+    columns = list(dict.fromkeys(gate for line in lines.values() for gate in line))
+    return {
+        "columns": [column.replace("_", " ") for column in columns],
+        "rows": [{"name": name, "cells": [line.get(one) for one in columns]} for name, line in lines.items()],
+    }
 
 
 def confusions(confusion: Row) -> Row:

@@ -84,6 +84,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "asked": asked.rows(data.get("recipe", {})),
         "axes": axes(trials, manifest),
         "parity_matrix": matrices.parity(manifest.get("parity", [])),
+        "gate_table": matrices.gates(data.get("gates", {}), [one.get("precision", "") for one in files]),
         "against_float32": against_float32(files),
         "confusions": matrices.confusions(data.get("confusion", {})),
         "has_trees": any(one.get("space") in TREES for one in manifest.get("members", [])),
