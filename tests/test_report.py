@@ -700,6 +700,7 @@ def test_a_search_of_two_hundred_trials_makes_a_small_page_in_time(report, tmp_p
     assert len(found) == 200
     assert page.count('<td class="n">20</td>') >= 198, "all trials are in the table"
     assert page.count("<use ") > 5 * 198, "and a dot each in every plot"
+    print(f"{len(page.encode()):,} bytes in {seconds:.1f} s of a processor")
     assert len(page.encode()) < 3e6
     assert seconds < 20
     machines = json.loads((tmp_path / "report.json").read_text("utf-8"))
