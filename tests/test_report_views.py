@@ -32,6 +32,10 @@ def test_parity_is_a_matrix_of_files_and_configurations_by_inputs():
     assert cells(second) == {"file = folded": ["28.4", None]}
     assert second["lines"][0]["cells"][0]["share"] == pytest.approx(15 / 28.4)  # decibels have to lie above
     assert second["judged"] == ["SQNR in dB, at least 15"]
+    (shares,) = matrices.parity(
+        [compared("b.tflite", "test", 1.0, limit=0.98, measure="share of equal rows, at least")]
+    )
+    assert shares["judged"] == ["share of equal rows, at least 0.980"]
 
 
 def test_a_cell_of_the_parity_matrix_shows_the_worst_of_its_comparisons_and_failures_before_all():

@@ -50,7 +50,8 @@ def _line(row: Row) -> str:
 
 
 def _is_least(row: Row) -> bool:
-    return "SQNR" in str(row.get("measure", row.get("gate", "")))
+    """Tell whether a figure has to lie above its limit; what is measured says so."""
+    return str(row.get("measure", "")).endswith("at least") or "SQNR" in str(row.get("gate", ""))
 
 
 def _judged(row: Row) -> str:
