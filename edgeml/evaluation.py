@@ -22,6 +22,7 @@ from edgeml.runtimes import open_model
 
 WORST = 12
 LINES, LINE_POINTS = 6, 64  # of a window that is shown
+VALUES = 16  # of a vector
 LOGISTIC_SAMPLES = 10_000  # at most so many training samples, and
 LOGISTIC_FEATURES = 4_096  # so many inputs: the baseline has to cost seconds
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
@@ -47,9 +48,13 @@ def metrics(
 
 
 def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced: bool = False) -> dict[str, Any]:
-    """Return the accuracy of (N, K) with its 95 % interval; ``balanced``: also the mean recall of the classes."""
+    """Return the accuracy of (N, K) with its 95 % interval, and the expected calibration error.
+
+    ``balanced``: also the mean recall of the classes.
+    """
     predicted = probabilities.argmax(axis=1)
     row = intervals.accuracy(predicted, labels)
+    row["calibration_error"] = intervals.calibration_error(probabilities, labels)
     if balanced:
         mean = intervals.balanced_accuracy(predicted, labels)
         row |= {"balanced_accuracy": mean["accuracy"], "balanced_interval_95": mean["interval_95"]}
@@ -125,7 +130,7 @@ def confusion(
 def worst(
     probabilities: Probabilities, test: Arrays, names: Sequence[str], value_range: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """Return the mistakes of which the network is most certain, with the image, or the lines of a window."""
+    """Return the mistakes of which the network is most certain, with the image, the lines of a window or the values."""
     x, y = test
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
@@ -144,7 +149,10 @@ def worst(
 def _shown(x: NDArray[Any], index: int, value_range: tuple[float, float]) -> dict[str, Any]:
     if x.ndim == 4:
         return {"png_base64": _png(x[index], value_range)}
-    return {"lines": _lines(x, index)} if x.ndim == 3 else {}
+    if x.ndim == 3:
+        return {"lines": _lines(x, index)}
+    values = [float(f"{value:.4g}") for value in x[index].ravel()[:VALUES]]
+    return {"vector": values, "left_out": max(0, x[index].size - VALUES)}
 
 
 def _lines(x: NDArray[Any], index: int) -> list[list[float]]:

@@ -74,7 +74,7 @@ def report(
         | {"selection": selection.shipped(run, chosen, arrays, len(candidates))},
         "recipe": recipe_file.to_dict(run.recipe),
         "command": command,
-        **_trials(candidates, {pipeline.trial_of(f.id) for f in field.finalists}, run.recipe.search),
+        **trials_json(candidates, {pipeline.trial_of(f.id) for f in field.finalists}, run.recipe.search),
         "refused": (run.ledger.of("refused") or [{"counts": {}}])[-1]["counts"],
         "devices": devices_json(run),
         "finalists": (finalists := _finalists(run, chosen, arrays)),
@@ -265,7 +265,7 @@ def folding_json(graph: Graph) -> Json:
     return {"folded": list(graph.folding.folded), "kept": kept}
 
 
-def _trials(candidates: Sequence[Candidate], finalists: set[str], search: Search) -> Json:
+def trials_json(candidates: Sequence[Candidate], finalists: set[str], search: Search) -> Json:
     """Return every trial, and what the Pareto front among them is about."""
     objectives = pareto.objectives_of(search)
     front = {candidate.id for candidate in pareto.pareto_front(candidates, objectives)}

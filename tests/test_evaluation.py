@@ -32,7 +32,7 @@ def test_the_worst_mistakes_come_first_and_are_shown_as_what_they_are(kind):
     rows = evaluation.worst(p, (x, y), NAMES, (0, 200))
     assert len(rows) == 10
     assert (rows[0]["label"], rows[0]["predicted"], rows[0]["confidence"]) == ("b", "a", 0.99)
-    shown = {"vectors": set(), "windows": {"lines"}, "images": {"png_base64"}}[kind]
+    shown = {"vectors": {"vector", "left_out"}, "windows": {"lines"}, "images": {"png_base64"}}[kind]
     assert set(rows[0]) - {"label", "predicted", "confidence"} == shown
 
 

@@ -77,7 +77,15 @@ def test_the_bundle_holds_what_it_should(ran):
     assert {row["file"] for row in manifest["metrics"]} == {f for f in FILES if re.match(r"model.*\.(onnx|tflite)", f)}
     assert all(row["samples"] == 359 and row["split"] == "test" for row in manifest["metrics"])
     assert all(row["passed"] for row in manifest["parity"])
-    assert "<html" in (place / "report.html").read_text()
+    assert all(0 <= row["calibration_error"] <= 1 for row in [*manifest["metrics"], manifest["selection"]["test"]])
+    page = (place / "report.html").read_text()
+    sections = re.findall(r'<section id="(\w+)">', page)
+    assert sections == [
+        "files", "asked", "accuracy", "baselines", "search", "parity", "latency", "ensemble", "folding", "layers",
+        "precisions", "mistakes", "data", "failures", "gates", "environment", "command",
+    ]  # fmt: skip
+    assert page.count("<svg") >= 8, "accuracy over MACs, params and bytes, history, intervals, balance"
+    assert "edgeml run" in page
 
 
 def test_the_report_tells_what_else_could_have_been_shipped(ran):

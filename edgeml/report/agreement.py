@@ -44,9 +44,7 @@ def agreement(shown: Row) -> Markup | None:
                     [x for x, _, _ in shown[series]], [y for _, y, _ in shown[series]], ls="", label=label, **marker
                 )
         axes.set(xlabel="predicted, ms", ylabel="measured, ms")
-        axes.legend(
-            loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1
-        )
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1)
         name_points(axes, shown["finalists"], places=BESIDE_DIAGONAL, others=shown["shipped"])
 
     return draw("agreement", f"Predicted against measured latency, {limit['where']}", paint, height=3.9)

@@ -76,6 +76,12 @@ def span(interval: Sequence[float]) -> Markup:
 
 
 @or_dash
+def points(value: float) -> str:
+    """``-0.281`` → ``−0.28``, ``0.5`` → ``+0.50``."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+@or_dash
 def seconds(value: float) -> str:
     """``75.2`` → ``1 min 15 s``; below a minute with one decimal."""
     if value < 60:
@@ -120,7 +126,24 @@ def code(value: str) -> Markup:
     return Markup("`" + " ".join(value.replace("`", "'").replace("|", "/").split()) + "`")  # noqa: S704  (as above)
 
 
+@or_dash
+def choices(hyperparameters: Mapping[str, Any]) -> str:
+    """``{"space": "ds_cnn", "ds_cnn/depth": 2, "ds_cnn/rate": 0.00512345}`` → ``depth 2, rate 0.00512``."""
+    return ", ".join(
+        f"{name.partition('/')[2] or name} {figure(value) if isinstance(value, float) else plain(value)}"
+        for name, value in hyperparameters.items()
+        if name != "space"
+    )
+
+
+@or_dash
+def sentence(text: str) -> str:
+    """Begin with a capital and end with a full stop: ``it beats the other`` → ``It beats the other.``."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "choices": choices,
     "code": code,
     "integer": integer,
     "percent": percent,
@@ -130,6 +153,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "span": span,
     "seconds": seconds,
     "plain": plain,
+    "sentence": sentence,
     "shape": shape,
+    "points": points,
     "polyline": polyline,
 }

@@ -30,16 +30,26 @@ def where(row: Row) -> str:
 
 def measured_ms(manifest: Row, limit: Row) -> float | None:
     """Return the largest quiet latency of the files that a latency limit speaks about."""
-    precisions = {file.get("path"): file.get("precision") for file in manifest.get("files", [])}
     found = [
-        row["quiet_ms"]
-        for row in manifest.get("latency", [])
-        if "quiet_ms" in row
-        and str(row.get("runtime", "")).startswith(limit.get("runtime", ""))
-        and row.get("device", "host") == limit.get("device", "host")
-        and row.get("precision", precisions.get(row.get("file"))) == limit.get("precision")
+        row["quiet_ms"] for row in manifest.get("latency", []) if "quiet_ms" in row and is_about(limit, row, manifest)
     ]
     return max(found, default=None)
+
+
+def of_file(manifest: Row, row: Row) -> float | None:
+    """Return the tightest limit that speaks about a row of measured latency."""
+    asked = manifest.get("budget", {}).get("asked", {}).get("latency", [])
+    return min((one["max_ms"] for one in asked if "max_ms" in one and is_about(one, row, manifest)), default=None)
+
+
+def is_about(limit: Row, row: Row, manifest: Row) -> bool:
+    """Tell whether a limit speaks about a row of measured latency: its device, runtime and precision."""
+    precisions = {file.get("path"): file.get("precision") for file in manifest.get("files", [])}
+    return (
+        str(row.get("runtime", "")).lower().startswith(limit.get("runtime", ""))
+        and row.get("device", "host") == limit.get("device", "host")
+        and row.get("precision", precisions.get(row.get("file"))) == limit.get("precision")
+    )
 
 
 def of_finalists(finalists: list[Row]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -13,6 +14,13 @@ from markupsafe import Markup
 from edgeml.report import formats, plots, views
 from edgeml.report.snippets import snippets
 
+PIPELINES = ("image-classification", "tabular-classification")  # that the hub has of them
+METRICS = {  # of a manifest's row: the hub's name, and words
+    "accuracy": ("accuracy", "Test accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "Mean recall of the classes"),
+    "calibration_error": ("expected_calibration_error", "Expected calibration error"),
+}
+SECTION = re.compile(r'<section id="(\w+)">')
 TASKS = {1: "tabular-classification", 2: "time-series-classification", 3: "image-classification"}  # by sizes
 
 
@@ -60,8 +68,13 @@ def environment(kind: str) -> Environment:
         lstrip_blocks=True,
         finalize=dashed if kind == "html" else formats.markdown,
     )
-    found.filters.update(formats.FILTERS)
+    found.filters.update(formats.FILTERS | {"sections": sections})
     return found
+
+
+def sections(body: str) -> list[str]:
+    """Return the ids of the sections of a page's body, in order."""
+    return SECTION.findall(body)
 
 
 def dashed(value: Any) -> Any:
@@ -70,21 +83,26 @@ def dashed(value: Any) -> Any:
 
 
 def front_matter(view: views.Row) -> views.Row:
-    """Return the metadata that model hubs read; the test accuracy of each precision as its own result."""
+    """Return the metadata that model hubs read; what test says of each precision is a metric of its own."""
     manifest, name = view["manifest"], view["title"]
     task = TASKS.get(len(manifest.get("input", {}).get("shape", "")), "")
-    results = [
-        {
-            "task": {"type": task or "other"},
-            "dataset": {"name": name, "type": name, "split": "test"},
-            "metrics": [{"type": "accuracy", "value": round(one["accuracy"], 4), "name": one.get("file")}],
-        }
+    measured = [
+        {"type": metric, "value": round(one[key], 4), "name": f"{words}, {one.get('file')}"}
         for one in view["accuracies"]
+        for key, (metric, words) in METRICS.items()
+        if key in one
     ]
     tags = ["edgeml", "edge", "keras", *dict.fromkeys(file["target"] for file in view["files"] if "target" in file)]
     kind = manifest.get("task", {}).get("kind")
     tags += [task] if kind == "classification" and task else []
     front: views.Row = {"library_name": "edgeml", "tags": tags}
-    if results:
-        front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": results}]}
+    if kind == "classification" and task in PIPELINES:
+        front["pipeline_tag"] = task
+    if measured:
+        result = {
+            "task": {"type": task or "other"},
+            "dataset": {"name": name, "type": name, "split": "test"},
+            "metrics": measured,
+        }
+        front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": [result]}]}
     return front

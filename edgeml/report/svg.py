@@ -20,8 +20,22 @@ INK, MUTED, ACCENT, LINE, PAPER, WARN = "#010203", "#010204", "#010205", "#01020
 VARIABLES = {INK: "ink", MUTED: "muted", ACCENT: "accent", LINE: "line", PAPER: "paper", WARN: "warn"}
 WIDTH_INCHES = 5.0  # 360 px: text keeps its size on a phone
 MAX_LABEL = 26
-DOT_PX = 4  # half the size of a dot, where no name may lie
-PLACES = ((7, 5), (7, -11), (-7, 5), (-7, -11), (7, 17), (-7, -23))  # of a name, in points from its dot
+LOG_FROM = 12  # an axis that spans more than this ratio is logarithmic
+DOT_PX, DIAMOND_PX = 4, 6  # half the size of a mark, where no name may lie
+OUTSIDE = 1000  # names and points that a name would rather cover than be cut
+PLACES = (
+    (7, 5),
+    (7, -11),
+    (-7, 5),
+    (-7, -11),
+    (7, 16),
+    (-7, -22),
+    (-7, 16),
+    (7, -22),
+    (7, 27),
+    (-7, 27),
+    (7, -33),
+)  # of a name, in points from its dot
 
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, and in the page's font
@@ -53,17 +67,41 @@ def draw(name: str, title: str, paint: Callable[[Any], None], *, height: float =
     """Let ``paint`` draw on axes of the page's width; return the SVG element, with ``title`` for those who listen."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # A class name in a script that the bundled font lacks is only measured with it; the reader's font draws it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", dpi=72)  # a point is a pixel
         FigureCanvasAgg(figure)  # measures texts while the plot is made
         paint(figure.subplots())
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        settle(figure)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return inlined(buffer.getvalue(), name, title)
+
+
+def settle(figure: Any) -> None:
+    """Lay the figure out, once: ``savefig`` would do it twice, which is most of the time that a plot takes."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")  # a placeholder, which does nothing
+
+
+def scale(axes: Any, values: Sequence[float]) -> None:
+    """Choose a linear or logarithmic x axis, with short ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = min(values), max(values)
+    if low > 0 and high / low > LOG_FROM:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.4, high * 1.4)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, high * 1.12 or 1)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    axes.xaxis.set_major_formatter(FuncFormatter(compact))
 
 
 def name_points(
@@ -73,26 +111,35 @@ def name_points(
     places: Sequence[tuple[int, int]] = PLACES,
     others: Sequence[tuple[float, float, Any]] = (),
 ) -> None:
-    """Write each name beside its point, at the first of ``places`` where it covers no other name or point."""
+    """Write each name beside its point, at the place where it covers fewest other names and points.
+
+    To be called last: what is drawn later finds no room. Of places alike the first of ``places`` is taken.
+    """
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # settles the layout that the names are placed in
+    settle(axes.figure)  # the layout that the names are placed in
     renderer = axes.figure.canvas.get_renderer()
     bounds = axes.get_window_extent(renderer)
-    dots = [(*axes.transData.transform((x, y)), size) for some, size in ((points, DOT_PX), (others, 2 * DOT_PX))
+    dots = [(*axes.transData.transform((x, y)), size) for some, size in ((points, DOT_PX), (others, DIAMOND_PX))
             for x, y, _ in some]  # fmt: skip
     taken = [Bbox.from_extents(x - size, y - size, x + size, y + size) for x, y, size in dots]
     for x, y, name in points:
+        text = axes.annotate(short(name), (x, y), (0, 0), textcoords="offset points")
+        worst = []
         for dx, dy in places:
-            text = axes.annotate(
-                short(name), (x, y), (dx, dy), textcoords="offset points", ha="left" if dx > 0 else "right"
-            )
+            text.set(position=(dx, dy), ha="left" if dx > 0 else "right")
             box = text.get_window_extent(renderer)
-            if bounds.x0 < box.x0 and box.x1 < bounds.x1 and not any(box.overlaps(other) for other in taken):
+            worst.append(OUTSIDE * is_cut(box, bounds) + sum(box.overlaps(other) for other in taken))
+            if not worst[-1]:
                 break
-            if (dx, dy) != places[-1]:
-                text.remove()
-        taken.append(box)
+        dx, dy = places[worst.index(min(worst))]
+        text.set(position=(dx, dy), ha="left" if dx > 0 else "right")
+        taken.append(text.get_window_extent(renderer))
+
+
+def is_cut(box: Any, bounds: Any) -> bool:
+    """Tell whether a part of a box lies outside of another."""
+    return bool(box.x0 < bounds.x0 or bounds.x1 < box.x1 or box.y0 < bounds.y0 or bounds.y1 < box.y1)
 
 
 def inlined(document: str, name: str, title: str) -> Markup:

@@ -6,15 +6,14 @@ is not known stays absent.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from edgeml.recipe import TREES
 from edgeml.records import COUNTS, limited
-from edgeml.report import limits
-from edgeml.report.formats import known
+from edgeml.report import asked, layers, limits, matrices
+from edgeml.report.formats import DASH, known
 
 Row = dict[str, Any]
 BUDGET_NAMES = {
@@ -34,14 +33,23 @@ OBJECTIVE_NAMES = {
     **{key: BUDGET_NAMES[key] for key in COUNTS},
     "latency": "predicted latency",
 }
-MAX_MATRIX_CLASSES, MAX_CONFUSIONS, MAX_BALANCE_CLASSES = 30, 12, 40
+AXIS_NAMES = {
+    **BUDGET_NAMES,
+    "macs": "multiply-accumulates",
+    "weight_bytes": "bytes of weights, smallest precision",
+    "file_bytes": "bytes of the largest file, predicted",
+}
+ALWAYS_DRAWN = ("params", "macs", "file_bytes", "weight_bytes")
+MAX_BALANCE_CLASSES = 40
 
 
 def page(report: Mapping[str, Any]) -> Row:
     """Return everything that the templates and the plots need."""
     data: Row = present(report)
     manifest = data.setdefault("manifest", {})
-    files = file_rows(manifest)
+    latency = manifest.get("latency", [])
+    here = [row for row in latency if row.get("device", "host") == "host"]
+    files = file_rows(manifest, here)
     trials = data.get("trials", [])
     objective = objective_of(data)
     return {
@@ -52,7 +60,9 @@ def page(report: Mapping[str, Any]) -> Row:
         "files": files,
         "accuracies": accuracies(files),
         "smallest": min((one for one in files if "bytes" in one), key=lambda one: one["bytes"], default={}),
-        "fastest": min(manifest.get("latency", []), key=lambda row: row.get("quiet_ms", float("inf")), default={}),
+        "fastest": min(here, key=lambda row: row.get("quiet_ms", float("inf")), default={}),
+        "here": here,
+        "elsewhere": [row for row in latency if row not in here],
         "budget": budget_rows(manifest),
         "budget_names": BUDGET_NAMES,
         "latency_limits": limits.rows(manifest),
@@ -70,12 +80,17 @@ def page(report: Mapping[str, Any]) -> Row:
         "held": held(manifest.get("selection", {})),
         "front": [str(trial.get("id")) for trial in trials if trial.get("front")],
         "front_names": [OBJECTIVE_NAMES.get(name, name) for name in data.get("front_objectives", [])],
-        "failures": [trial for trial in trials if trial.get("status") != "completed"],
-        "confusions": confusions(data.get("confusion", {})),
+        "failures": failures(trials),
+        "asked": asked.rows(data.get("recipe", {})),
+        "axes": axes(trials, manifest),
+        "parity_matrix": matrices.parity(manifest.get("parity", [])),
+        "gate_table": matrices.gates(data.get("gates", {}), [one.get("precision", "") for one in files]),
+        "against_float32": against_float32(files),
+        "confusions": matrices.confusions(data.get("confusion", {})),
         "has_trees": any(one.get("space") in TREES for one in manifest.get("members", [])),
-        "diversity": diversity(data.get("ensemble", {}).get("diversity", {})),
+        "diversity": matrices.diversity(data.get("ensemble", {}).get("diversity", {})),
         "balance": balance(manifest, data.get("splits", [])),
-        "totals": {key: total(data.get("layers", []), key) for key in ("params", "macs")},
+        "layer_costs": layers.costs(data.get("layers", [])),
     }
 
 
@@ -87,6 +102,46 @@ def tensors(manifest: Row, side: str) -> list[Row]:
 def objective_of(report: Row) -> str:
     """Return what the search looked at."""
     return str(report.get("recipe", {}).get("search", {}).get("objective", "val_accuracy"))
+
+
+def failures(trials: list[Row]) -> list[Row]:
+    """Return the trials that did not end well, those that ended alike together, most frequent first."""
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for trial in trials:
+        if trial.get("status") != "completed":
+            end = trial.get("status", "unknown"), trial.get("error")
+            found.setdefault(end, []).append(str(trial.get("id", DASH)))
+    rows = [{"status": status, "error": error, "ids": ids} for (status, error), ids in found.items()]
+    return sorted(rows, key=lambda row: -len(row["ids"]))
+
+
+def axes(trials: list[Row], manifest: Row) -> list[Row]:
+    """Return what accuracy is drawn over: each cost that trials are known by, its values by trial, and its limit.
+
+    Multiply-accumulates, parameters and bytes always; other costs where the budget limits them; latency where a device
+    profile predicted it.
+    """
+    budget = manifest.get("budget", {}).get("asked", {})
+    costs = {str(trial.get("id")): trial.get("cost", {}) for trial in trials}
+    size = "file_bytes" if any(cost.get("file_bytes") for cost in costs.values()) else "weight_bytes"
+    keys = ["macs", "params", size, *(key for key in budget if key in COUNTS and key not in ALWAYS_DRAWN)]
+    found = [
+        {"name": key, "label": AXIS_NAMES[key], "limit": budget.get(key), "values": numbers(
+            {name: limited(key, cost.get(key)) for name, cost in costs.items()})}
+        for key in dict.fromkeys(keys)
+    ]  # fmt: skip
+    asked_ms = {limits.where(one): one.get("max_ms") for one in budget.get("latency", [])}
+    for key in limits.predicted_at(trials):
+        place = key.replace("/", " ")
+        predicted = {str(trial.get("id")): trial.get("predicted_ms", {}).get(key) for trial in trials}
+        found.append({"name": f"latency_{len(found)}", "label": f"predicted latency, {place}, ms",
+                      "limit": asked_ms.get(place), "values": numbers(predicted)})  # fmt: skip
+    return [one for one in found if one["values"]]
+
+
+def numbers(values: Row) -> Row:
+    """Keep what is known."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def held(selection: Row) -> list[Row]:
@@ -104,15 +159,15 @@ def present(value: Any) -> Any:
     return value
 
 
-def file_rows(manifest: Row) -> list[Row]:
-    """Return the model files, each with its test metric, its parity, its latency and the cost of the graph."""
+def file_rows(manifest: Row, latency: list[Row]) -> list[Row]:
+    """Return the model files, each with its test metric, parity, latency here, and the cost of the graph."""
     return [
         {
             **{key: manifest.get("cost", {}).get(key) for key in ("params", "macs")},
             **file,
             "test": first(manifest.get("metrics", []), file=file.get("path"), split="test"),
             "parity": judged(manifest.get("parity", []), file.get("path")),
-            "latency": first(manifest.get("latency", []), file=file.get("path")),
+            "latency": first(latency, file=file.get("path")),
         }
         for file in manifest.get("files", [])
         if file.get("role") == "model"
@@ -126,8 +181,42 @@ def first(rows: list[Row], **wanted: Any) -> Row:
 
 def judged(parity: list[Row], path: str | None) -> Row:
     """Return the row that speaks for a file: a failed one before all, else the one with the largest difference."""
-    rows = [row for row in parity if row.get("file") == path]
+    rows = [row for row in parity if row.get("file") == path and row.get("gate") != "none"]
     return max(rows, key=lambda row: (not row.get("passed", True), row.get("max_abs", 0.0)), default={})
+
+
+def against_float32(files: list[Row]) -> list[Row]:
+    """Return each file beside the float32 file of its target: share of its bytes, points of accuracy, share of time.
+
+    Empty where there is nothing but float32.
+    """
+    plain = {one.get("target"): one for one in files if one.get("precision") == "float32"}
+    if all(one.get("precision") == "float32" for one in files):
+        return []
+    return [
+        {
+            **file,
+            "share_of_bytes": ratio(file.get("bytes"), base.get("bytes")),
+            "share_of_time": ratio(file["latency"].get("quiet_ms"), base.get("latency", {}).get("quiet_ms")),
+            "points": points(file["test"], base.get("test", {})),
+        }
+        for file in files
+        for base in [{} if file.get("precision") == "float32" else plain.get(file.get("target"), {})]
+    ]
+
+
+def ratio(value: float | None, of: float | None) -> float | None:
+    """Return ``value / of`` where both are known."""
+    return value / of if value is not None and of else None
+
+
+def points(test: Row, base: Row) -> Row:
+    """Return by how many points accuracy differs, with the interval of the pairs where the manifest has one."""
+    if "accuracy_drop" in test:
+        ends = [-100 * end for end in reversed(test.get("accuracy_drop_interval_95", []))]
+        return {"value": -100 * test["accuracy_drop"], "interval": ends or None}
+    known_both = "accuracy" in test and "accuracy" in base
+    return {"value": 100 * (test["accuracy"] - base["accuracy"])} if known_both else {}
 
 
 def accuracies(files: list[Row]) -> list[Row]:
@@ -161,59 +250,6 @@ def used(name: str, value: Any, limit: Any) -> Row:
     return row
 
 
-def confusions(confusion: Row) -> Row:
-    """Return the confusion matrix as rows (a root makes single mistakes visible), and the most frequent mistakes."""
-    labels, matrix = confusion.get("labels", []), confusion.get("matrix", [])
-    if not matrix:
-        return {}
-    sums = [sum(row) for row in matrix]
-    rows = [
-        {"label": labels[i], "cells": [(count, math.sqrt(count / max(sums[i], 1))) for count in matrix[i]]}
-        for i in range(len(matrix))
-    ]
-    wrong = [
-        {"label": labels[i], "predicted": labels[j], "count": count, "share": count / max(sums[i], 1)}
-        for i, row in enumerate(matrix)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    wrong.sort(key=lambda one: -one["count"])
-    right = sum(matrix[i][i] for i in range(len(matrix)))
-    return {
-        "rows": rows if len(matrix) <= MAX_MATRIX_CLASSES else [],
-        "labels": labels,
-        "wrong": wrong[:MAX_CONFUSIONS],
-        "mistakes": sum(sums) - right,
-        "samples": sum(sums),
-    }
-
-
-def diversity(shown: Row) -> list[Row]:
-    """Return what any two finalists share, as heat tables: decisions, errors, samples that neither gets right."""
-    titles = {
-        "disagreement": "They decide differently, %",
-        "double_fault": "Both are wrong, %",
-        "error_correlation": "Their errors are correlated",
-    }
-    return [
-        {"title": title, "rows": _heat(shown["ids"], shown[name], name)}
-        for name, title in titles.items()
-        if len(shown.get(name, [])) > 1
-    ]
-
-
-def _heat(ids: list[str], matrix: list[list[float]], name: str) -> list[Row]:
-    most = max(abs(value) for row in matrix for value in row) or 1
-
-    def cell(value: float) -> tuple[str, float]:
-        text = f"{value:.2f}" if name == "error_correlation" else f"{100 * value:.1f}"
-        return text if value else "", max(0.0, value / most)
-
-    return [
-        {"label": one, "hue": "warn", "cells": [cell(v) for v in row]} for one, row in zip(ids, matrix, strict=False)
-    ]
-
-
 def balance(manifest: Row, splits: list[Row]) -> Row:
     """Return the samples per class and split; only the range of them where the classes are too many to draw."""
     counted = [split for split in splits if split.get("per_class")]
@@ -221,9 +257,3 @@ def balance(manifest: Row, splits: list[Row]) -> Row:
     if not counted or len(counted[0]["per_class"]) != len(labels):
         return {}
     return {"labels": labels, "splits": counted, "drawn": len(labels) <= MAX_BALANCE_CLASSES}
-
-
-def total(rows: list[Row], key: str) -> int | None:
-    """Sum a column, unless one of its values is unknown."""
-    values = [row.get(key) for row in rows]
-    return None if None in values else sum(value for value in values if value is not None)
