@@ -223,6 +223,10 @@ def inspect(
 @app.command()
 def report(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
+    measured: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Add what its benchmark.py --json wrote on another machine.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="What to call that machine.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -232,7 +236,7 @@ def report(
     def verb(_: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import examine
 
-        return *examine.report(bundle), 0
+        return *examine.report(bundle, measured, device), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 

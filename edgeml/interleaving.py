@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.bundled import stopwatch
 from edgeml.bundled.processes import BLOCK_NS, BLOCK_RUNS, visit
-from edgeml.bundled.stopwatch import QUIET_PERCENTILE
+from edgeml.bundled.stopwatch import OWN_PERCENTILE, QUIET_PERCENTILE
 
-OWN_PERCENTILE = 25  # of what the pace of the rounds leaves: noise is one-sided, but a round's pace is an estimate
 Blocks = list[NDArray[np.float64]]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -28,13 +28,13 @@ def quiet_together(blocks: Mapping[Key, Blocks]) -> dict[Key, float]:
     """Return the quiet latencies, in ms, of calls that were visited in the same rounds.
 
     A processor changes its clock for seconds at a time (17 % were seen), so that the quiet percentile of one call may
-    come from fast rounds and that of another from slow ones. Here ``minimum = own x pace of the round x noise``: pace
-    is the median over the calls, and a call's own time a low percentile of what is left, at a quiet round's pace.
+    come from fast rounds and that of another from slow ones. Here a call's own time is a low percentile of its minima
+    at one pace, times the pace of a quiet round.
     """
-    minima = np.log([[block.min() for block in own] for own in blocks.values()])
-    pace = np.median(minima - np.median(minima, axis=1, keepdims=True), axis=0)
-    own = np.percentile(minima - pace, OWN_PERCENTILE, axis=1) + np.percentile(pace, QUIET_PERCENTILE)
-    return dict(zip(blocks, np.exp(own).tolist(), strict=True))
+    minima = stopwatch.minima_of(list(blocks.values()))
+    paced = stopwatch.at_one_pace(minima)
+    own = np.percentile(paced, OWN_PERCENTILE, axis=1) * np.percentile(minima[0] / paced[0], QUIET_PERCENTILE)
+    return dict(zip(blocks, own.tolist(), strict=True))
 
 
 def interleaved(calls: Mapping[Key, Callable[[], None]], rounds: int) -> dict[Key, Blocks]:

@@ -96,10 +96,13 @@ Openings = list[list[NDArray[np.float64]]]  # blocks of each process that a file
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """What was measured of a case, and the blocks of runs (ms) behind it."""
+    """What was measured of a case, and the block minima behind it, at the pace that all cases of the run have.
+
+    ``paced``: (processes, rounds), see ``bundled.stopwatch``.
+    """
 
     latency: Latency
-    openings: Openings
+    paced: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,9 @@ def measured(
         blocks = stopwatch.visited(sessions, [told["block_runs"] for told in started], rounds)
     told = [{**a, **b} for a, b in zip(ready, started, strict=True)]
     places = range(0, len(kept), openings)
-    return [_timed(kept[i], told[i : i + openings], blocks[i : i + openings]) for i in places]
+    paced = stopwatch.at_one_pace(stopwatch.minima_of(blocks))
+    ends = [slice(i, i + openings) for i in places]
+    return [_timed(kept[end.start], told[end], blocks[end], paced[end]) for end in ends]
 
 
 def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int = PROFILED_RUNS) -> list[Profiled]:
@@ -185,9 +190,9 @@ def _opened(
                 session.close()
 
 
-def _timed(case: Case, told: Sequence[Message], openings: Openings) -> Timed:
+def _timed(case: Case, told: Sequence[Message], openings: Openings, paced: NDArray[np.float64]) -> Timed:
     """Sum up a case; of load and first run the fastest counts, of memory the most."""
-    found = stopwatch.figures(openings)
+    found = stopwatch.figures(openings, paced)
     low, high = found["interval_95"]
     memory = [one["peak_memory_bytes"] for one in told if one["peak_memory_bytes"] is not None]
     cores = processes.cores(case.threads)
@@ -199,12 +204,12 @@ def _timed(case: Case, told: Sequence[Message], openings: Openings) -> Timed:
         warm_up_runs=max(one["warm_up_runs"] for one in told), warmed_up=all(one["warmed_up"] for one in told),
         cores=None if cores is None else tuple(cores),
     )  # fmt: skip
-    return Timed(record, openings)
+    return Timed(record, paced)
 
 
 def compare(one: Timed, other: Timed) -> Comparison:
     """Compare two files timed in one run; lower is faster."""
-    ratio, (low, high) = stopwatch.ratio(one.openings, other.openings)
+    ratio, (low, high) = stopwatch.ratio(one.paced, other.paced)
     floor = max(one.latency.noise_floor, other.latency.noise_floor)
     claim = "faster" if high < 1 / (1 + floor) else "slower" if low > 1 + floor else "no difference"
     about = one.latency

@@ -92,7 +92,7 @@ LAYERS = (
     ("bundle", "report", "assembly", "recipe_search"),
     ("selection", "controls", "compressing"),
     ("proof",),
-    ("manifests", "golden", "checking"),
+    ("manifests", "golden", "checking", "readings"),
     ("delivery", "model_export"),
     ("callbacks", "counterparts"),
     ("benchmarking",),

@@ -15,7 +15,6 @@ import edgeml
 import edgeml.benchmarking
 from edgeml import interleaving, timing
 from edgeml.bundled import processes, stopwatch
-from edgeml.bundled.processes import BLOCK_RUNS
 from edgeml.errors import DataError, UsageError
 
 
@@ -74,9 +73,7 @@ def test_figures_are_in_order(timed, small):
     assert (record.file, record.precision, record.device, record.threads) == ("small", "float32", "host", 1)
     assert record.runtime.startswith("onnxruntime 1.")
     assert record.file_bytes == small.stat().st_size
-    assert [len(blocks) for blocks in timed["small"].openings] == [6] * stopwatch.OPENINGS
-    lengths = {len(block) for blocks in timed["small"].openings for block in blocks}
-    assert all(BLOCK_RUNS[0] <= length <= BLOCK_RUNS[1] for length in lengths)
+    assert timed["small"].paced.shape == (stopwatch.OPENINGS, 6)
 
 
 def test_memory_is_that_of_the_file_alone(timed):
@@ -139,13 +136,14 @@ def test_quiet_is_the_tenth_percentile_of_block_minima():
     blocks = [np.array([9.0, i, 50.0]) for i in range(1, 12)]
     blocks[-1][1] = 100.0
     assert interleaving.quiet_ms(blocks) == 2.0
-    assert stopwatch.figures([blocks] * 3)["quiet_ms"] == 2.0
+    assert stopwatch.figures([blocks] * 3, np.ones((3, 11)))["quiet_ms"] == 2.0
     assert interleaving.quiet_ms([*blocks, np.array([7.0, 1000.0])]) == pytest.approx(2.1)
 
 
 def test_the_processes_of_a_file_count_as_their_median():
     fast, slow = [np.array([1.0, 9.0])] * 3, [np.array([2.0, 9.0])] * 3
-    found = stopwatch.figures([slow, slow, fast, slow])
+    openings = [slow, slow, fast, slow]
+    found = stopwatch.figures(openings, stopwatch.minima_of(openings))
     assert (found["quiet_ms"], found["noise_floor"]) == (2.0, 1.0)
     assert found["interval_95"][0] < 2.0  # which processes there are is chance, too
 
@@ -160,9 +158,9 @@ def test_claims(timed, factor, spread, claim):
     rng, pace = np.random.default_rng(3), 1 + spread * np.arange(4) / 3
 
     def drawn(scale):
-        openings = [[scale * own * np.abs(rng.normal(1, 0.002, 9)) for _ in range(20)] for own in pace]
-        floor = stopwatch.figures(openings)["noise_floor"]
-        return timing.Timed(replace(timed["small"].latency, noise_floor=floor), openings)
+        paced = scale * pace[:, None] * rng.normal(1, 0.001, (4, 20))
+        floor = stopwatch.figures([[np.ones(3)]], paced)["noise_floor"]
+        return timing.Timed(replace(timed["small"].latency, noise_floor=floor), paced)
 
     found = timing.compare(drawn(factor), drawn(1.0))
     assert found.claim == claim
@@ -224,6 +222,7 @@ def test_files_that_cannot_be_timed_together(small, folder):
 
 
 def test_a_clock_that_changes_for_whole_rounds_does_not_make_calls_differ():
+    """Nor files: their minima are compared at one pace."""
     rng = np.random.default_rng(0)
     own = rng.uniform(0.01, 1.0, 40)
     pace = np.where(np.arange(20) % 10 < 2, 1.0, 1.17)  # a fifth of the rounds on the fast clock
@@ -234,3 +233,7 @@ def test_a_clock_that_changes_for_whole_rounds_does_not_make_calls_differ():
     found = np.array(list(interleaving.quiet_together(blocks).values())) / own
     assert np.ptp(found) < 0.02
     assert abs(np.median(found) - 1) < 0.02
+    paced = stopwatch.at_one_pace(own[0] * pace * noise[:8])
+    ratio, (low, high) = stopwatch.ratio(paced[:4], paced[4:])
+    assert abs(ratio - 1) < 0.002
+    assert high - low < 0.004

@@ -6,8 +6,9 @@ Needs numpy and a runtime (onnxruntime for .onnx; ai-edge-litert, tflite-runtime
 Each file is opened in several processes, pinned to the same cores and warmed up until it is no longer getting faster.
 They are visited one at a time in shuffled order, round after round; a visit is 3 warm-ups and a block of
 n = clip(4 ms / t, 7, 120) runs of one sample. The quiet latency of a process is the 10th percentile of its block
-minima, that of a file the median of its processes; how far these lie apart is the noise floor: no smaller difference
-means anything. ``edgeml report BUNDLE --measured FILE`` reads what ``--json FILE`` wrote into the bundle's report.
+minima, that of a file the median of its processes; how far these lie apart, at the pace that all have in a round, is
+the noise floor: no smaller difference means anything. ``edgeml report BUNDLE --measured FILE`` reads what
+``--json FILE`` wrote into the bundle's report.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from edgeml.bundled.opening import (
     whole_batches,
 )
 from edgeml.bundled.processes import Call, Local, Message, Refused, Server, can_fork, cores, serve
-from edgeml.bundled.stopwatch import OPENINGS, ROUNDS, conditions, figures, visited
+from edgeml.bundled.stopwatch import OPENINGS, ROUNDS, at_one_pace, conditions, figures, minima_of, visited
 
 DONE, NOTHING_TIMED = 0, 2
 SERVE = "--serve"
@@ -97,8 +98,15 @@ def measured(
                 one.close()
             for each in servers.values():
                 each.close()
+    if not timed:
+        return [], missing
+    paced = at_one_pace(minima_of(blocks))
     places = [slice(i * OPENINGS, (i + 1) * OPENINGS) for i in range(len(timed))]
-    return [summary(folder, e, about[i], blocks[i], options.threads) for e, i in zip(timed, places)], missing
+    rows = [
+        {**summary(folder, entry, about[i], options.threads), **figures(blocks[i], paced[i])}
+        for entry, i in zip(timed, places)
+    ]
+    return rows, missing
 
 
 def server(suffix: str) -> Any:
@@ -142,10 +150,8 @@ def opened(message: Message) -> tuple[Message, Callable[[Message], Call]]:
     return {"runtime": runtime, "fed": fed}, prepare
 
 
-def summary(
-    folder: Path, entry: dict[str, Any], about: list[dict[str, Any]], blocks: list[Any], threads: int
-) -> dict[str, Any]:
-    """Sum up a file; of load and first run the fastest counts, of memory the most."""
+def summary(folder: Path, entry: dict[str, Any], about: list[dict[str, Any]], threads: int) -> dict[str, Any]:
+    """Say what is known of a file beside its times; of load and first run the fastest counts, of memory the most."""
     path = folder / entry["path"]
     memory = [one["peak_memory_bytes"] for one in about if one["peak_memory_bytes"] is not None]
     return {
@@ -155,7 +161,6 @@ def summary(
         "device": "host",
         "threads": threads,
         "batch": entry.get("batch") or 1,
-        **figures(blocks),
         "predicted_ms": None,
         "load_ms": min(one["load_ms"] for one in about),
         "first_run_ms": min(one["first_run_ms"] for one in about),

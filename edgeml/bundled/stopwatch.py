@@ -2,9 +2,11 @@
 
 The quiet latency of one process is the 10th percentile of its block minima: the noise of a shared machine has two modes
 (a busy or an idle sibling core), and a median flips between them. How a process has its memory laid out sets it apart
-from the next (8 % were seen for a network of 11 µs), so each file is opened in several; their median counts, and how
-far they lie apart, an A/A control, is the noise floor. ``bundle.copy_scripts`` puts these lines in the place of their
-import.
+from the next (8 % were seen for a network of 11 µs), so each file is opened in several, and their median counts.
+
+What is compared was visited in the same rounds, so that the pace of a round (a clock that changes for seconds) is taken
+out first: ``minimum = own x pace x noise``, pace the median over all processes. How far the processes of one file then
+lie apart, an A/A control, is the noise floor.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 
 OPENINGS, ROUNDS = 4, 12
 QUIET_PERCENTILE, RESAMPLES, SEED = 10, 1_000, 1
+OWN_PERCENTILE = 25  # at one pace: noise is one-sided, but a round's pace is an estimate
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
@@ -34,23 +37,23 @@ def visited(sessions: list[Any], runs: list[int], rounds: int) -> list[list[Any]
     return blocks
 
 
-def figures(openings: list[list[Any]]) -> dict[str, Any]:
-    """Sum up a file: ``openings`` hold the blocks of each process that it was opened in [ms]."""
+def figures(openings: list[list[Any]], paced: Any) -> dict[str, Any]:
+    """Sum up a file: ``openings`` hold the blocks of each of its processes [ms], ``paced`` their minima at one pace."""
     minima = minima_of(openings)
-    alone = np.percentile(minima, QUIET_PERCENTILE, axis=1)
     everything = np.concatenate([block for blocks in openings for block in blocks])
     p50, p90, p99 = (float(value) for value in np.percentile(everything, (50, 90, 99)))
+    alone = np.percentile(paced, OWN_PERCENTILE, axis=1)
     return {
-        "quiet_ms": float(np.median(alone)), "interval_95": interval(resampled(minima)),
+        "quiet_ms": float(middle(minima, QUIET_PERCENTILE)), "interval_95": interval(drawn(minima, QUIET_PERCENTILE)),
         "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
         "noise_floor": float(alone.max() / alone.min() - 1), "runs": len(everything),
     }  # fmt: skip
 
 
-def ratio(openings: list[list[Any]], others: list[list[Any]]) -> tuple[float, list[float]]:
-    """Return the quiet latency of one file by that of another, and its 95 % interval."""
-    one, two = minima_of(openings), minima_of(others)
-    return float(quiet(one[None])[0] / quiet(two[None])[0]), interval(resampled(one) / resampled(two, SEED + 1))
+def ratio(paced: Any, others: Any) -> tuple[float, list[float]]:
+    """Return how long one file takes by another, and the 95 % interval, of minima at one pace (openings, rounds)."""
+    found = middle(paced, OWN_PERCENTILE) / middle(others, OWN_PERCENTILE)
+    return float(found), interval(drawn(paced, OWN_PERCENTILE) / drawn(others, OWN_PERCENTILE, SEED + 1))
 
 
 def minima_of(openings: list[list[Any]]) -> Any:
@@ -58,16 +61,22 @@ def minima_of(openings: list[list[Any]]) -> Any:
     return np.array([[block.min() for block in blocks] for blocks in openings])
 
 
-def quiet(minima: Any) -> Any:
-    """Return quiet latencies of block minima (…, openings, rounds)."""
-    return np.median(np.percentile(minima, QUIET_PERCENTILE, axis=-1), axis=-1)
+def at_one_pace(minima: Any) -> Any:
+    """Return the block minima of all processes of a run (processes, rounds) without the pace of each round."""
+    logs = np.log(minima)
+    return np.exp(logs - np.median(logs - np.median(logs, axis=1, keepdims=True), axis=0))
 
 
-def resampled(minima: Any, seed: int = SEED) -> Any:
-    """Return the quiet latency of processes drawn with replacement, of each of which blocks are drawn likewise."""
+def middle(minima: Any, percentile: float) -> Any:
+    """Return the median over processes of a percentile over rounds, of minima (…, openings, rounds)."""
+    return np.median(np.percentile(minima, percentile, axis=-1), axis=-1)
+
+
+def drawn(minima: Any, percentile: float, seed: int = SEED) -> Any:
+    """Return ``middle`` of processes drawn with replacement, of each of which rounds are drawn likewise."""
     rng, (openings, rounds) = np.random.default_rng(seed), minima.shape
     chosen = rng.integers(openings, size=(RESAMPLES, openings, 1))
-    return quiet(minima[chosen, rng.integers(rounds, size=(RESAMPLES, openings, rounds))])
+    return middle(minima[chosen, rng.integers(rounds, size=(RESAMPLES, openings, rounds))], percentile)
 
 
 def interval(draws: Any) -> list[float]:

@@ -41,6 +41,8 @@ def page(report: Mapping[str, Any]) -> Row:
     """Return everything that the templates and the plots need."""
     data: Row = present(report)
     manifest = data.setdefault("manifest", {})
+    latency = manifest.get("latency", [])
+    manifest["latency"] = [row for row in latency if row.get("device", "host") == "host"]
     files = file_rows(manifest)
     trials = data.get("trials", [])
     objective = objective_of(data)
@@ -53,6 +55,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "accuracies": accuracies(files),
         "smallest": min((one for one in files if "bytes" in one), key=lambda one: one["bytes"], default={}),
         "fastest": min(manifest.get("latency", []), key=lambda row: row.get("quiet_ms", float("inf")), default={}),
+        "elsewhere": [row for row in latency if row not in manifest["latency"]],
         "budget": budget_rows(manifest),
         "budget_names": BUDGET_NAMES,
         "latency_limits": limits.rows(manifest),

@@ -7,7 +7,7 @@ Values are real numbers (float32): a quantized file's scale and zero point are a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -71,12 +71,25 @@ class OperatorTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a run goes: ``run_ms`` is the mean of the whole, all as ``profiler`` counts it."""
+    """Where the time of a run goes: ``run_ms`` is the mean of the whole, all as ``profiler`` counts it.
+
+    Means are of the quieter half of the runs that were made, ``runs`` of them.
+    """
 
     operators: tuple[OperatorTime, ...]
     run_ms: float
     runs: int
     profiler: str
+
+    @classmethod
+    def of(
+        cls, operators: Sequence[tuple[str, str]], us: NDArray[Any], whole_us: NDArray[Any], profiler: str
+    ) -> Profile:
+        """Sum up: ``operators`` are names and kinds, ``us`` their times (runs, operators), ``whole_us`` (runs,)."""
+        kept = np.argsort(whole_us, kind="stable")[: len(whole_us) // 2]
+        mean = us[kept].mean(axis=0) / 1e3
+        times = tuple(OperatorTime(*one, float(ms)) for one, ms in zip(operators, mean, strict=True))
+        return cls(times, float(whole_us[kept].mean()) / 1e3, len(kept), profiler)
 
 
 class Loaded(Protocol):

@@ -41,8 +41,10 @@ def verify(place: Path, *, layers: bool) -> tuple[str, Document, int]:
     return "\n".join(script.lines(document)), document, script.exit_code(document)
 
 
-def report(source: Path) -> tuple[str, Document]:
+def report(source: Path, measured: Path | None = None, device: str | None = None) -> tuple[str, Document]:
     """Draw the report of a bundle, or of a run's bundle, again; its manifest and sums follow.
+
+    ``measured``: figures of another machine, called ``device``, that are added before.
 
     Raises:
         UsageError: the run has not written a bundle yet.
@@ -50,7 +52,7 @@ def report(source: Path) -> tuple[str, Document]:
     """
     import json
 
-    from edgeml import bundle, manifests
+    from edgeml import bundle, manifests, readings
     from edgeml.bundled import verify as script
 
     place = bundle.of_run(source) if run_folder.is_run(source) else source
@@ -61,6 +63,10 @@ def report(source: Path) -> tuple[str, Document]:
         raise IntegrityError(f"{place}: {'; '.join(problems)}. Get the bundle again.")
     manifest = bundle.read(place)
     found = json.loads((place / "report.json").read_text("utf-8"))
+    if measured is not None:
+        read = readings.read(measured, manifest, device)
+        readings.added(manifest, *read)
+        readings.added(found["manifest"], *read)
     roles = {
         entry["path"]: {k: v for k, v in entry.items() if k not in ("path", "sha256", "bytes")}
         for entry in manifest["files"]

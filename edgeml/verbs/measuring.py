@@ -102,8 +102,8 @@ def _profile(found: Profiled) -> str:
         return [f"{1e3 * ms:.2f}", f"{ms / profile.run_ms:.1%}"]
 
     return "\n".join([
-        f"{found.file}: {1e3 * profile.run_ms:.1f} us a run, mean of {profile.runs:,}, {found.threads} thread(s);"
-        f" {profile.profiler}",
+        f"{found.file}: {1e3 * profile.run_ms:.1f} us a run, {found.threads} thread(s), mean of the quieter"
+        f" {profile.runs:,} of {2 * profile.runs:,}; {profile.profiler}",
         table(["operator", "count", "us", "share"], [[k, str(len(ms)), *share(sum(ms))] for k, ms in kinds]
               + [["outside of operators, and rounding", "", *share(rest)]]),
         "",
