@@ -24,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeml
+from edgeml import run_folder
 from edgeml.errors import IntegrityError, UsageError
-from edgeml.machine import processor
+from edgeml.ledger import Ledger
+from edgeml.machine import conditions
 from edgeml.records import to_json
 
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -38,7 +40,8 @@ OTHER_MACHINE_LIMITS = {
     "float32": 1e-4, "float16": 4e-3, "dynamic": 16 / 256, "int8": 16 / 256, "int16x8": 1 / 256,
 }  # fmt: skip
 OTHER_MACHINE_TOP1_MIN = 0.95
-SHARED = re.compile(r"^from edgeml\.bundled\.opening import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
+FUTURE = "from __future__ import annotations\n"
+SHARED = re.compile(r"^from edgeml\.bundled\.(\w+) import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
 
 
 @contextmanager
@@ -179,10 +182,12 @@ def sha256(path: Path) -> str:
 def copy_scripts(folder: Path) -> None:
     """Put the scripts that need only numpy and a runtime into a bundle, each with the lines that they share."""
     scripts = Path(edgeml.__file__).parent / "bundled"
-    shared = (scripts / "opening.py").read_text("utf-8").partition("from __future__ import annotations\n")[2].strip()
+
+    def lines(found: re.Match[str]) -> str:
+        return (scripts / f"{found[1]}.py").read_text("utf-8").partition(FUTURE)[2].strip()
+
     for name in ("verify.py", "benchmark.py"):
-        text = (scripts / name).read_text("utf-8")
-        (folder / name).write_text(SHARED.sub(lambda _: shared, text, count=1), "utf-8")
+        (folder / name).write_text(SHARED.sub(lines, (scripts / name).read_text("utf-8")), "utf-8")
 
 
 def provenance() -> dict[str, Any]:
@@ -191,7 +196,7 @@ def provenance() -> dict[str, Any]:
         "edgeml": version("edgeml-export"),
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "versions": {name: version(name) for name in PACKAGES},
-        "machine": processor(),
+        "machine": conditions(),
     }
 
 
@@ -213,6 +218,18 @@ def read(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise IntegrityError(f"{folder / MANIFEST}: changed, not JSON ({error}). Get the bundle again.") from error
     return found
+
+
+def of_run(run: Path) -> Path:
+    """Return where a run wrote its last bundle.
+
+    Raises:
+        UsageError: it has not written one yet.
+    """
+    ended = Ledger(run / run_folder.LEDGER).of("run_ended")
+    if not ended:
+        raise UsageError(f"{run}: this run has no bundle yet. Make it with `edgeml export {run}`.")
+    return Path(ended[-1]["bundle"])
 
 
 def check_is_bundle(folder: Path) -> None:

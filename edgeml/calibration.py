@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import calibration_draw, exporting, plugins, timing
+from edgeml import calibration_draw, exporting, interleaving, plugins
 from edgeml.calibration_draw import Network, draw, features_of, held_out
 from edgeml.devices import catalogue, profile
 from edgeml.devices.features import VERSION
@@ -155,7 +155,7 @@ def measure(
                 f" {runtime} opens; at least {least} are needed. Take a larger space or budget."
             )
         on_event(Event("calibrate", f"{runtime} {precision}: timing {len(done)} networks in {ROUNDS} rounds"))
-        ms = timing.quiet_together(timing.interleaved(calls, ROUNDS))
+        ms = interleaving.quiet_together(interleaving.interleaved(calls, ROUNDS))
     return done, np.median(np.reshape(list(ms.values()), (len(done), SESSIONS[runtime])), axis=1)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from edgeml import cli_devices
+from edgeml import cli_benchmark, cli_devices
 from edgeml.cli_frame import Custom, Debug, Json, Out, Overwrite, Quiet, Resume, Set, Workers, carry_out, failed
 from edgeml.errors import Interrupted
 from edgeml.terminal import Progress, Terminal, table
@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Search small Keras networks under a budget, fold, ensemble, export to TFLite and ONNX, prove every file.",
 )  # fmt: skip
 app.add_typer(cli_devices.app, name="devices")
+app.command()(cli_benchmark.benchmark)
 
 
 def main() -> None:
@@ -202,25 +203,6 @@ def verify(
 
 
 @app.command()
-def benchmark(
-    sources: Annotated[list[Path], typer.Argument(help="Bundles or model files.")],
-    against: Annotated[Path | None, typer.Option(help="Compare every file with this one.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each runtime.")] = 1,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Measure latency, interleaved, with intervals and a noise floor."""
-
-    def verb(_: Terminal) -> tuple[str, Any, int]:
-        from edgeml.verbs import examine
-
-        return *examine.benchmark(sources, against, threads), 0
-
-    carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
-
-
-@app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file, or a SavedModel folder.")],
     custom_objects: Custom = None,
@@ -241,6 +223,10 @@ def inspect(
 @app.command()
 def report(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a run.")],
+    measured: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Add what its benchmark.py --json wrote on another machine.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="What to call that machine.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -250,7 +236,7 @@ def report(
     def verb(_: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import examine
 
-        return *examine.report(bundle), 0
+        return *examine.report(bundle, measured, device), 0
 
     carry_out(verb, as_json=as_json, quiet=quiet, debug=debug)
 

@@ -91,7 +91,7 @@ def told(
 def _latency(old: Sequence[Artifact], new: Sequence[Artifact], samples: Inputs, threads: int) -> dict[Path, Any]:
     """Time all files in one interleaved run."""
     both = {str(a.path): a for a in (*old, *new)}
-    records, _ = timing.measure(
+    records = timing.measure(
         {name: a.path for name, a in both.items()}, samples, threads=threads,
         precision={name: a.precision for name, a in both.items()},
     )  # fmt: skip

@@ -164,7 +164,7 @@ def _benchmark(
     Raises:
         GateError: it is over a limit.
     """
-    records, _ = timing.measure(
+    records = timing.measure(
         {a.path.name: a.path for a in artifacts}, samples, precision={a.path.name: a.precision for a in artifacts},
         threads=run.recipe.benchmark.threads,
     )  # fmt: skip

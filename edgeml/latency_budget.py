@@ -212,7 +212,7 @@ def _timed(recipe: Recipe, files: Mapping[Key, Path], samples: Arrays) -> dict[K
     if not files:
         return {}
     names = {f"{target} {precision}": (target, precision) for target, precision in files}
-    records, _ = timing.measure(
+    records = timing.measure(
         {name: files[file] for name, file in names.items()}, samples,
         precision={name: precision for name, (_, precision) in names.items()}, threads=recipe.benchmark.threads,
     )  # fmt: skip

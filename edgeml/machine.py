@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+from edgeml.bundled.stopwatch import conditions, processor
 
-
-def processor() -> dict[str, Any]:
-    """Return the processor's name, its vector extensions and the number of cores."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    return {
-        "cpu": facts.get("model name", "unknown"),
-        "flags": [flag for flag in FLAGS if flag in flags],
-        "cores": os.cpu_count(),
-    }
+__all__ = ["cache_folder", "conditions", "processor", "settings_folder"]
 
 
 def cache_folder() -> Path:

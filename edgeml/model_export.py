@@ -24,7 +24,7 @@ from edgeml.timing import Latency
 RANDOM_SAMPLES = 64
 LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
 Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
-BENCHMARK_ROUNDS = 15
+BENCHMARK_ROUNDS = 7
 
 
 def export(
@@ -102,7 +102,7 @@ def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray
     precision = {a.path.name: a.precision for a in artifacts}
     return timing.measure(
         {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS
-    )[0]
+    )
 
 
 def export_best(

@@ -142,7 +142,7 @@ def measured(
         paths[str(number)] = artifact.path
         found.append(replace(rival, cost=graph.cost, file_bytes=artifact.path.stat().st_size))
     threads = recipe.benchmark.threads
-    latency, _ = timing.measure(paths, samples, precision=dict.fromkeys(paths, PRECISION), threads=threads)
+    latency = timing.measure(paths, samples, precision=dict.fromkeys(paths, PRECISION), threads=threads)
     return [replace(one, latency=row) for one, row in zip(found, latency, strict=True)]
 
 

@@ -1,41 +1,58 @@
-"""Latency of opened models: interleaved, warmed up, repeated, with an interval and a noise floor.
+"""Latency of files, each in processes of its own: interleaved, warmed up, repeated, with an interval and a noise floor.
 
-All models are visited round-robin in an order shuffled every round; a visit runs a few warm-ups, then a block, and
-keeps every time of the block. Quiet latency is the 10th percentile of the block minima: the noise of a shared machine
-is bimodal (its sibling thread idle or busy), so that a median flips between modes while this figure repeats within
-0.1-0.4 %. p50, p90 and p99 of all runs stand beside it as "in this environment".
-
-Every file is opened twice; how far the twins lie apart, or the first half of the rounds from the last, is the noise
-floor below which no difference is claimed.
+Every file is opened in several processes, pinned to the same cores, one thread each if not more are asked for. All are
+visited round-robin in an order shuffled every round; a visit is a few warm-ups and a block, whose times are all kept.
+Quiet latency is what ``bundled.stopwatch`` says; p50, p90 and p99 of all runs stand beside it as "in this environment".
+No difference below the noise floor is claimed.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.runtimes import Arrays, open_model
+from edgeml import errors
+from edgeml.bundled import processes, stopwatch
+from edgeml.bundled.processes import Here, Local, Message, Refused, Server, Session
+from edgeml.bundled.stopwatch import OPENINGS, ROUNDS
+from edgeml.errors import DataError
+from edgeml.runtimes import Arrays, OperatorTime, Profile, runtime_of
+from edgeml.timing_child import opened
 
-ROUNDS = 25
-WARM_UPS = 3
-BLOCK_MS = 4.0  # a block lasts about this long, within 7 to 120 runs
-BLOCK_RUNS = (7, 120)
-QUIET_PERCENTILE = 10
-OWN_PERCENTILE = 25  # of what the pace of the rounds leaves: noise is one-sided, but a round's pace is an estimate
-BOOTSTRAP = 1000
+PROFILED_RUNS = 1_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: a file, or several run one after the other.
+
+    ``rows``: that go into a run; if None, the file's own batch, one where it is free. A file with another fixed batch
+    is left out.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    precision: str = "as in file"
+    threads: int = 1
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Latency of one file, of one sample or of its whole fixed ``batch``.
+    """Latency of one file, of one sample or of its whole ``batch``.
 
-    ``noise_floor``: how far the same file lies from itself, relative.
+    ``noise_floor``: how far the processes that the file was opened in lie apart, relative. ``peak_memory_bytes``: by
+    how much opening, warming up and running it made its process grow at most. ``cores``: what it was pinned to.
     """
 
     file: str
@@ -52,6 +69,12 @@ class Latency:
     predicted_ms: float | None
     load_ms: float
     batch: int = 1
+    first_run_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    file_bytes: int | None = None
+    warm_up_runs: int | None = None
+    warmed_up: bool | None = None
+    cores: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,115 +87,173 @@ class Comparison:
     interval_95: tuple[float, float]
     noise_floor: float
     claim: str
+    threads: int = 1
+    batch: int = 1
 
 
-Blocks = list[NDArray[np.float64]]
-Key = TypeVar("Key", bound=Hashable)
+Openings = list[list[NDArray[np.float64]]]  # blocks of each process that a file was opened in
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """What was measured of a case, and the block minima behind it, at the pace that all cases of the run have.
+
+    ``paced``: (processes, rounds), see ``bundled.stopwatch``.
+    """
+
+    latency: Latency
+    paced: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """Where the time of a file goes, operator by operator."""
+
+    file: str
+    threads: int
+    profile: Profile
 
 
 def measure(
     files: Mapping[str, Path], inputs: Arrays, *, precision: Mapping[str, str], threads: int = 1, rounds: int = ROUNDS
-) -> tuple[list[Latency], dict[str, Blocks]]:
-    """Time every file; return records in the order of ``files``, and the blocks of runs (ms) behind them."""
-    calls: dict[tuple[str, int], Callable[[], None]] = {}
-    runtimes: dict[str, str] = {}
-    load_ms: dict[str, float] = {}
-    batches: dict[str, int] = {}
-    for name, path in files.items():
-        for twin in (0, 1):
-            start = time.perf_counter()
-            loaded = open_model(path, threads)
-            load_ms.setdefault(name, 1e3 * (time.perf_counter() - start))
-            runtimes[name], batches[name] = loaded.runtime, loaded.signature.batch or 1
-            calls[name, twin] = loaded.single(inputs)
-    blocks = interleaved(calls, rounds)
-    records = []
-    for name in files:
-        own, twin_blocks = blocks[name, 0], blocks[name, 1]
-        everything = np.concatenate(own + twin_blocks)
-        p50, p90, p99 = np.percentile(everything, [50, 90, 99])
-        together = own + twin_blocks
-        interval = _interval([together], lambda b: quiet_ms(b[0]))
-        records.append(
-            Latency(
-                name, runtimes[name], precision[name], "host", threads, quiet_ms(together), float(p50), float(p90),
-                float(p99), interval, _noise_floor(own, twin_blocks), None, load_ms[name], batches[name],
-            )
-        )  # fmt: skip
-    return records, {name: blocks[name, 0] + blocks[name, 1] for name in files}
+) -> list[Latency]:
+    """Time files, one sample at a time, in the order of ``files``; ``inputs`` by name, (N, …) each."""
+    cases = [Case(name, (path,), precision[name], threads) for name, path in files.items()]
+    return [timed.latency for timed in measured(cases, inputs, rounds=rounds)]
 
 
-def compare(file: str, blocks: Blocks, against: str, other: Blocks, noise_floor: float) -> Comparison:
-    """Compare two files timed in one run; lower is faster."""
-    ratio = quiet_ms(blocks) / quiet_ms(other)
-    low, high = _interval([blocks, other], lambda b: quiet_ms(b[0]) / quiet_ms(b[1]))
-    claim = "faster" if high < 1 - noise_floor else "slower" if low > 1 + noise_floor else "no difference"
-    return Comparison(file, against, ratio, (low, high), noise_floor, claim)
+def measured(
+    cases: Sequence[Case], inputs: Arrays | None = None, *, rounds: int = ROUNDS, openings: int = OPENINGS
+) -> list[Timed]:
+    """Time all cases in one interleaved run.
 
+    Args:
+        cases: what to time.
+        inputs: by name, (N, …) each; drawn at random where none are given.
+        rounds: in which every process is visited once.
+        openings: processes of each case.
 
-def _noise_floor(own: Blocks, twin: Blocks) -> float:
-    """Return how far the same file lies from itself: opened twice, and in the first half of the rounds and the last."""
-    half = len(own) // 2
-    pairs = [(own, twin)]
-    if half:
-        pairs += [(own[:half] + twin[:half], own[half:] + twin[half:])]
-    return max(abs(quiet_ms(a) / quiet_ms(b) - 1) for a, b in pairs)
-
-
-def quiet_ms(blocks: Blocks) -> float:
-    """Return the 10th percentile of block minima, in ms."""
-    return float(np.percentile([block.min() for block in blocks], QUIET_PERCENTILE))
-
-
-def quiet_together(blocks: Mapping[Key, Blocks]) -> dict[Key, float]:
-    """Return the quiet latencies, in ms, of calls that were visited in the same rounds.
-
-    A processor changes its clock for seconds at a time (17 % were seen), so that the quiet percentile of one call may
-    come from fast rounds and that of another from slow ones. Here ``minimum = own x pace of the round x noise``: pace
-    is the median over the calls, and a call's own time a low percentile of what is left, at a quiet round's pace.
+    Raises:
+        DataError: a file cannot be opened or run, its runtime died of it, or files whose inputs differ in shape.
     """
-    minima = np.log([[block.min() for block in own] for own in blocks.values()])
-    pace = np.median(minima - np.median(minima, axis=1, keepdims=True), axis=0)
-    own = np.percentile(minima - pace, OWN_PERCENTILE, axis=1) + np.percentile(pace, QUIET_PERCENTILE)
-    return dict(zip(blocks, np.exp(own).tolist(), strict=True))
+    with _opened([case for case in cases for _ in range(openings)], inputs) as (kept, sessions, ready, place):
+        ask = partial(_asked, "start", inputs=str(place))
+        started = [ask(case, session, rows=case.rows or 1) for case, session in zip(kept, sessions, strict=True)]
+        blocks = stopwatch.visited(sessions, [told["block_runs"] for told in started], rounds)
+    told = [{**a, **b} for a, b in zip(ready, started, strict=True)]
+    places = range(0, len(kept), openings)
+    paced = stopwatch.at_one_pace(stopwatch.minima_of(blocks))
+    ends = [slice(i, i + openings) for i in places]
+    return [_timed(kept[end.start], told[end], blocks[end], paced[end]) for end in ends]
 
 
-def interleaved(calls: Mapping[Key, Callable[[], None]], rounds: int) -> dict[Key, Blocks]:
-    """Return the blocks of every call, visited round-robin in an order shuffled every round."""
-    rng = np.random.default_rng(0)
-    runs = {key: _block_runs(call) for key, call in calls.items()}
-    blocks: dict[Key, Blocks] = {key: [] for key in calls}
-    keys = list(calls)
-    for _ in range(rounds):
-        for index in rng.permutation(len(keys)):
-            key = keys[index]
-            blocks[key].append(_block(calls[key], runs[key]))
-    return blocks
+def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int = PROFILED_RUNS) -> list[Profiled]:
+    """Return the time of every operator of each case, by the profilers of their runtimes; see ``measured``.
+
+    Raises:
+        UsageError: a runtime has no profiler. DataError: it cannot run a file.
+    """
+    with _opened(cases, inputs) as (kept, sessions, _, place):
+        found = []
+        for case, session in zip(kept, sessions, strict=True):
+            paths, about = [str(path.resolve()) for path in case.paths], {"threads": case.threads, "runs": runs}
+            told = _asked("profile", case, session, paths=paths, inputs=str(place), **about)
+            operators = tuple(OperatorTime(**one) for one in told.pop("operators"))
+            found.append(Profiled(case.name, case.threads, Profile(operators, **told)))
+    return found
 
 
-def _block_runs(call: Callable[[], None]) -> int:
-    shortest = float(_block(call, BLOCK_RUNS[0]).min())
-    return int(np.clip(BLOCK_MS / max(shortest, 1e-6), *BLOCK_RUNS))
+@contextmanager
+def _opened(
+    cases: Sequence[Case], inputs: Arrays | None
+) -> Iterator[tuple[list[Case], list[Session | Here], list[Message], Path]]:
+    """Open each case in a process; leave out those whose file has another batch size; write what they are fed."""
+    with _servers(cases) as servers, tempfile.TemporaryDirectory(prefix="edgeml-timing-") as folder:
+        sessions = [servers[case.paths[0].suffix].session() for case in cases]
+        try:
+            ready = [
+                _asked("open", case, session, paths=[str(path.resolve()) for path in case.paths],
+                       threads=case.threads, cores=processes.cores(case.threads))
+                for case, session in zip(cases, sessions, strict=True)
+            ]  # fmt: skip
+            kept = [i for i, told in enumerate(ready) if cases[i].rows in (None, told["batch"] or cases[i].rows)]
+            if not kept:
+                raise DataError(f"{cases[0].name}: its batch is {ready[0]['batch']}. Leave the batch size out.")
+            cases, ready = [cases[i] for i in kept], [ready[i] for i in kept]
+            fed = _drawn(cases, ready) if inputs is None else inputs
+            most = max(told["batch"] or case.rows or 1 for case, told in zip(cases, ready, strict=True))
+            given: dict[str, Any] = {name: np.asarray(values[:most]) for name, values in fed.items()}
+            np.savez(place := Path(folder) / "inputs.npz", **given)
+            yield cases, [sessions[i] for i in kept], ready, place
+        finally:
+            for session in sessions:
+                session.close()
 
 
-def _block(call: Callable[[], None], runs: int) -> NDArray[np.float64]:
-    for _ in range(WARM_UPS):
-        call()
-    times = np.empty(runs)
-    clock = time.perf_counter_ns
-    for i in range(runs):
-        start = clock()
-        call()
-        times[i] = clock() - start
-    return times / 1e6
+def _timed(case: Case, told: Sequence[Message], openings: Openings, paced: NDArray[np.float64]) -> Timed:
+    """Sum up a case; of load and first run the fastest counts, of memory the most."""
+    found = stopwatch.figures(openings, paced)
+    low, high = found["interval_95"]
+    memory = [one["peak_memory_bytes"] for one in told if one["peak_memory_bytes"] is not None]
+    cores = processes.cores(case.threads)
+    record = Latency(
+        case.name, told[0]["runtime"], case.precision, "host", case.threads, found["quiet_ms"], found["p50_ms"],
+        found["p90_ms"], found["p99_ms"], (low, high), found["noise_floor"], None, min(one["load_ms"] for one in told),
+        batch=told[0]["batch"] or case.rows or 1, first_run_ms=min(one["first_run_ms"] for one in told),
+        peak_memory_bytes=max(memory, default=None), file_bytes=sum(path.stat().st_size for path in case.paths),
+        warm_up_runs=max(one["warm_up_runs"] for one in told), warmed_up=all(one["warmed_up"] for one in told),
+        cores=None if cores is None else tuple(cores),
+    )  # fmt: skip
+    return Timed(record, paced)
 
 
-def _interval(samples: Sequence[Blocks], statistic: Callable[[list[Blocks]], float]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of ``statistic``, blocks drawn with replacement."""
-    rng = np.random.default_rng(1)
-    minima = [[np.array([block.min()]) for block in blocks] for blocks in samples]
-    draws = [
-        statistic([[own[i] for i in rng.integers(len(own), size=len(own))] for own in minima]) for _ in range(BOOTSTRAP)
-    ]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+def compare(one: Timed, other: Timed) -> Comparison:
+    """Compare two files timed in one run; lower is faster."""
+    ratio, (low, high) = stopwatch.ratio(one.paced, other.paced)
+    floor = max(one.latency.noise_floor, other.latency.noise_floor)
+    claim = "faster" if high < 1 / (1 + floor) else "slower" if low > 1 + floor else "no difference"
+    about = one.latency
+    return Comparison(about.file, other.latency.file, ratio, (low, high), floor, claim, about.threads, about.batch)
+
+
+@contextmanager
+def _servers(cases: Sequence[Case]) -> Iterator[dict[str, Server | Local]]:
+    """Start a server for each runtime that the cases need, by the suffix of its files."""
+    found = {path.suffix: runtime_of(path) for case in cases for path in case.paths}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
+    command = [sys.executable, "-P", "-m", "edgeml.timing_child"]
+    started = {
+        suffix: Server([*command, name], environment) if processes.can_fork() else Local(partial(opened, module))
+        for suffix, (name, module) in found.items()
+    }
+    try:
+        yield started
+    finally:
+        for server in started.values():
+            server.close()
+
+
+def _asked(do: str, case: Case, session: Session | Here, **what: Any) -> Message:
+    try:
+        return session.ask(do, **what)
+    except Refused as refused:
+        kind = getattr(errors, refused.kind, None)
+        if isinstance(kind, type):
+            raise kind(str(refused)) from refused
+        raise DataError(f"{case.name}: {refused.kind}: {refused}; a file that its runtime runs is due.") from refused
+
+
+def _drawn(cases: Sequence[Case], told: Sequence[Message]) -> dict[str, NDArray[Any]]:
+    """Draw random inputs in 0 … 1 that all cases take; those of one name, or one place, are the same for all."""
+    rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
+    for case, one in zip(cases, told, strict=True):
+        rows = one["batch"] or case.rows or 1
+        for place, (name, shape) in enumerate(one["inputs"]):
+            size = tuple(length or 1 for length in shape[1:])
+            known = name if name in found else next(iter(list(found)[place : place + 1]), None)
+            if found and (known is None or found[known].shape[1:] != size):
+                raise DataError(f"{case.name}: input '{name}' has shape {(1, *size)}; another file has another shape.")
+            made = rng.uniform(0, 1, (rows, *size)).astype("float32")
+            if known is None or len(found[known]) < rows:
+                found[known or name] = made
+    return found

@@ -334,13 +334,18 @@ def test_benchmark_times_every_file_by_the_protocol(bundle, tmp_path):
     document = json.loads(out.read_text())
     assert done.returncode == 0
     assert document["machine"]["cpu"]
+    assert {"flags", "governor", "load_1min"} <= document["machine"].keys()
     assert [row["file"] for row in document["results"]] == list(MODELS)
     for row in document["results"]:
         low, high = row["interval_95"]
         assert 0 < low <= row["quiet_ms"] <= high <= 10 * row["quiet_ms"]
         assert row["quiet_ms"] <= row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
-        assert 6 * 2 * 7 <= row["runs"] <= 6 * 2 * 120
-        assert row["runs"] > 6 * 2 * 7  # these nets are fast: their blocks are longer than the least
+        assert 6 * 4 * 7 < row["runs"] <= 6 * 4 * 120  # these nets are fast: their blocks are longer than the least
+        assert row["first_run_ms"] > 0
+        assert 0 < row["peak_memory_bytes"] < 20 * 2**20
+        assert row["file_bytes"] == (bundle / row["file"]).stat().st_size
+        assert row["sha256"] == hashlib.sha256((bundle / row["file"]).read_bytes()).hexdigest()
+        assert row["warm_up_runs"] > 5
         assert (row["threads"], row["device"], row["predicted_ms"]) == (1, "host", None)
         assert 0 <= row["noise_floor"] < 5
         assert row["load_ms"] > 0

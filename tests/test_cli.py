@@ -97,7 +97,7 @@ def test_the_help_lists_every_verb_and_a_bare_call_shows_it(tmp_path: Path) -> N
         ("run", "Missing argument"),
         ("search tiny.yaml --trails 3", "--trials"),
         ("search tiny.yaml --trials 0", "greater than or equal to 1"),
-        ("benchmark x.onnx --threads many", "`edgeml benchmark --help` shows what is allowed."),
+        ("benchmark x.onnx --threads many", "--threads many: whole numbers from 1 on are allowed, as 1 or 1,2,4."),
     ],
 )
 def test_a_wrong_call_is_one_line(here: Path, words: str, says: str) -> None:
@@ -273,7 +273,7 @@ def test_a_read_only_place(here: Path) -> None:
         ("verify gone", 2, "gone: not a bundle"),
         ("report empty", 2, "empty: not a bundle"),
         ("benchmark empty", 2, "empty: not a bundle"),
-        ("benchmark tiny.yaml", 4, "tiny.yaml: not a bundle or a .onnx / .tflite file"),
+        ("benchmark tiny.yaml", 4, "tiny.yaml: not a bundle, a run or a .onnx / .tflite / .keras file"),
         ("benchmark gone.onnx", 4, "gone.onnx: no such file."),
     ],
 )
@@ -507,10 +507,11 @@ def test_a_run_names_its_own_bundle(story: Story, exported: Found) -> None:
 
 
 def test_benchmark_measures_every_file(bundle: Path) -> None:
-    found = edgeml("benchmark", bundle, "--json", cwd=bundle)
+    found = edgeml("benchmark", bundle, "--json", "--quiet", cwd=bundle)
     assert (found.returncode, found.stderr) == (0, "")
     document = json.loads(found.stdout)
-    assert {"results", "comparisons"} <= document.keys()
+    assert {"results", "comparisons", "machine", "versions"} <= document.keys()
+    assert {"cpu", "flags", "governor", "load_1min"} <= document["machine"].keys()
     names = {Path(row["file"]).name for row in document["results"]}
     assert names == {"model.onnx", "model_int8.onnx", "model.tflite", "model_int8.tflite"}
     keys = {
@@ -524,6 +525,11 @@ def test_benchmark_measures_every_file(bundle: Path) -> None:
         "p99_ms",
         "interval_95",
         "noise_floor",
+        "first_run_ms",
+        "peak_memory_bytes",
+        "file_bytes",
+        "warm_up_runs",
+        "cores",
     }
     assert all(keys <= row.keys() and row["quiet_ms"] > 0 for row in document["results"])
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeml import calibration, calibration_draw, latency_budget, recipe_file, scaling, timing
+from edgeml import calibration, calibration_draw, interleaving, latency_budget, recipe_file, scaling
 from edgeml.devices import catalogue, profile
 from edgeml.devices.features import features
 from edgeml.devices.stand_in import INPUT, StandIn
@@ -132,9 +132,9 @@ def test_each_network_is_opened_several_times_and_the_median_counts(monkeypatch)
     """Where the buffers of a session come to lie made the same file up to 15 % slower (AVX-512)."""
     monkeypatch.setattr(calibration, "LEAST_NETWORKS", 1)
     monkeypatch.setattr(calibration_draw, "HELD_OUT", 1)
-    monkeypatch.setattr(timing, "interleaved", lambda calls, rounds: calls)
+    monkeypatch.setattr(interleaving, "interleaved", lambda calls, rounds: calls)
     monkeypatch.setattr(
-        timing, "quiet_together", lambda blocks: {key: 10 * key[0] + (1, 9, 2, 9, 1)[key[1]] for key in blocks}
+        interleaving, "quiet_together", lambda blocks: {key: 10 * key[0] + (1, 9, 2, 9, 1)[key[1]] for key in blocks}
     )
     networks = [SPACE.operators(values) for values in SPACE.drawn(3, 0)]
     refused = (*networks[0], Operator("up", "resize", (networks[0][-1].name,), networks[0][-1].output_shape))

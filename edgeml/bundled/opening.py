@@ -111,3 +111,4 @@ def whole_batches(x: Any, batch: int) -> Any:
 
 
 OPENERS = {".onnx": open_onnx, ".tflite": open_tflite}
+LIBRARIES = {".onnx": ("onnxruntime",), ".tflite": tuple(module for module, _, _ in INTERPRETERS)}

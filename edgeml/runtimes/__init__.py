@@ -1,14 +1,16 @@
-"""Runtimes, one file each: ``open_model(path, threads=1) -> Loaded``, ``SUFFIX``, ``version()``.
+"""Runtimes, one file each: ``open_model(path, threads=1) -> Loaded``, ``SUFFIX``, ``LIBRARY``, ``version()``.
 
+One that can also has ``profile(path, inputs, threads, runs) -> Profile``. ``LIBRARY`` is what it opens files with.
 Parity and timing see every model through ``Loaded``: the Keras reference and each exported file are the same to them.
 Values are real numbers (float32): a quantized file's scale and zero point are applied here, on the way in and out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,6 +60,38 @@ class Signature:
         return self.inputs[0].shape[0]
 
 
+@dataclass(frozen=True)
+class OperatorTime:
+    """Mean time of one operator in a run; ``kind`` as the runtime calls it, after all its fusions."""
+
+    name: str
+    kind: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a run goes: ``run_ms`` is the mean of the whole, all as ``profiler`` counts it.
+
+    Means are of the quieter half of the runs that were made, ``runs`` of them.
+    """
+
+    operators: tuple[OperatorTime, ...]
+    run_ms: float
+    runs: int
+    profiler: str
+
+    @classmethod
+    def of(
+        cls, operators: Sequence[tuple[str, str]], us: NDArray[Any], whole_us: NDArray[Any], profiler: str
+    ) -> Profile:
+        """Sum up: ``operators`` are names and kinds, ``us`` their times (runs, operators), ``whole_us`` (runs,)."""
+        kept = np.argsort(whole_us, kind="stable")[: len(whole_us) // 2]
+        mean = us[kept].mean(axis=0) / 1e3
+        times = tuple(OperatorTime(*one, float(ms)) for one, ms in zip(operators, mean, strict=True))
+        return cls(times, float(whole_us[kept].mean()) / 1e3, len(kept), profiler)
+
+
 class Loaded(Protocol):
     """An opened model."""
 
@@ -67,8 +101,8 @@ class Loaded(Protocol):
     def predict(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run all rows, in batches that the model takes; real values in and out."""
 
-    def single(self, inputs: Arrays) -> Callable[[], None]:
-        """Prepare one inference on the first batch (one row where it is free), return the call that runs just it."""
+    def single(self, inputs: Arrays, rows: int = 1) -> Callable[[], None]:
+        """Prepare one inference on the first batch (``rows`` where it is free), return the call that runs just it."""
 
 
 def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arrays]) -> dict[str, NDArray[np.float32]]:
@@ -83,9 +117,9 @@ def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arr
     return {t.name: t.real(np.concatenate([part[t.name] for part in parts])[:rows]) for t in signature.outputs}
 
 
-def first_batch(signature: Signature, inputs: Arrays) -> Arrays:
-    """Return what one inference is fed: the first row, or as many as the batch has where that is fixed."""
-    size = signature.batch or 1
+def first_batch(signature: Signature, inputs: Arrays, rows: int = 1) -> Arrays:
+    """Return what one inference is fed: the first ``rows``, or as many as the batch has where that is fixed."""
+    size = signature.batch or rows
     return {t.name: whole_batches(t.quantized(inputs[t.name][:size]), size) for t in signature.inputs}
 
 
@@ -95,13 +129,22 @@ def open_model(path: Path, threads: int = 1) -> Loaded:
     Raises:
         DataError: no runtime opens such files, or this one is not a model.
     """
+    loaded: Loaded = runtime_of(path)[1].open_model(path, threads)
+    return loaded
+
+
+def runtime_of(path: Path) -> tuple[str, ModuleType]:
+    """Return name and module of the runtime that opens a file, as its suffix says.
+
+    Raises:
+        DataError: none does, or there is no such file.
+    """
     from edgeml import plugins
 
-    modules = [plugins.get("runtimes", name) for name in plugins.names("runtimes")]
-    by_suffix = {module.SUFFIX: module for module in modules}
+    by_suffix = {plugins.get("runtimes", name).SUFFIX: name for name in plugins.names("runtimes")}
     if path.suffix not in by_suffix:
         raise DataError(f"{path}: no runtime opens '{path.suffix}' files; {', '.join(sorted(by_suffix))} are known.")
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    loaded: Loaded = by_suffix[path.suffix].open_model(path, threads)
-    return loaded
+    name = by_suffix[path.suffix]
+    return name, plugins.get("runtimes", name)

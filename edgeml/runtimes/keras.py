@@ -14,6 +14,7 @@ from edgeml.errors import DataError, IntegrityError
 from edgeml.runtimes import Arrays, Signature, Tensor
 
 SUFFIX = ".keras"
+LIBRARY = "keras"
 BATCH = 64  # all activations of a batch are held at once
 
 
@@ -100,11 +101,11 @@ class Reference:
         result = self._model(keras.tree.pack_sequence_as(self._model.input, fed), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(output), np.float32) for output in keras.tree.flatten(result)]
 
-    def single(self, inputs: Arrays) -> Callable[[], None]:
-        """Prepare one inference on the first row."""
-        row = {name: values[:1] for name, values in inputs.items()}
+    def single(self, inputs: Arrays, rows: int = 1) -> Callable[[], None]:
+        """Prepare one inference on the first rows."""
+        batch = {name: values[:rows] for name, values in inputs.items()}
 
         def call() -> None:
-            self._run(row)
+            self._run(batch)
 
         return call

@@ -1,4 +1,4 @@
-"""What looks at something: the verbs verify, benchmark, report, doctor, and ``search --dry-run``."""
+"""What looks at something: the verbs verify, report, doctor, and ``search --dry-run``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import run_folder
-from edgeml.errors import IntegrityError, UsageError
-from edgeml.ledger import Ledger
+from edgeml.errors import IntegrityError
 from edgeml.machine import processor
 from edgeml.recipe import Recipe
-from edgeml.records import Event, to_json
+from edgeml.records import Event
 from edgeml.terminal import table
 
 Document = dict[str, Any]
@@ -42,26 +41,10 @@ def verify(place: Path, *, layers: bool) -> tuple[str, Document, int]:
     return "\n".join(script.lines(document)), document, script.exit_code(document)
 
 
-def benchmark(sources: Sequence[Path], against: Path | None, threads: int) -> tuple[str, Document]:
-    """Measure latency of bundles and files."""
-    from edgeml import benchmarking
-
-    records, comparisons = benchmarking.benchmark(sources, against, threads)
-    rows = [
-        [r.file, r.runtime, f"{r.quiet_ms:.4f} [{r.interval_95[0]:.4f}, {r.interval_95[1]:.4f}]", f"{r.p50_ms:.4f}",
-         f"{r.p99_ms:.4f}", f"{r.noise_floor:.1%}", f"{r.load_ms:.1f}"]
-        for r in records
-    ]  # fmt: skip
-    header = ["file", "runtime", "quiet ms [95 %]", "p50 ms", "p99 ms", "noise floor", "load ms"]
-    lines = [table(header, rows)] + [
-        f"{c.file} / {c.against}: {c.ratio:.3f} [{c.interval_95[0]:.3f}, {c.interval_95[1]:.3f}] {c.claim}"
-        for c in comparisons
-    ]
-    return "\n".join(lines), {"results": to_json(records), "comparisons": to_json(comparisons)}
-
-
-def report(source: Path) -> tuple[str, Document]:
+def report(source: Path, measured: Path | None = None, device: str | None = None) -> tuple[str, Document]:
     """Draw the report of a bundle, or of a run's bundle, again; its manifest and sums follow.
+
+    ``measured``: figures of another machine, called ``device``, that are added before.
 
     Raises:
         UsageError: the run has not written a bundle yet.
@@ -69,10 +52,10 @@ def report(source: Path) -> tuple[str, Document]:
     """
     import json
 
-    from edgeml import bundle, manifests
+    from edgeml import bundle, manifests, readings
     from edgeml.bundled import verify as script
 
-    place = _bundle_of(source)
+    place = bundle.of_run(source) if run_folder.is_run(source) else source
     if not (place / bundle.SUMS).is_file():
         bundle.read(place)  # says that it is no bundle
     problems = [line for line in script.integrity(place)[1] if not line.startswith(DRAWN)]
@@ -80,6 +63,10 @@ def report(source: Path) -> tuple[str, Document]:
         raise IntegrityError(f"{place}: {'; '.join(problems)}. Get the bundle again.")
     manifest = bundle.read(place)
     found = json.loads((place / "report.json").read_text("utf-8"))
+    if measured is not None:
+        read = readings.read(measured, manifest, device)
+        readings.added(manifest, *read)
+        readings.added(found["manifest"], *read)
     roles = {
         entry["path"]: {k: v for k, v in entry.items() if k not in ("path", "sha256", "bytes")}
         for entry in manifest["files"]
@@ -88,15 +75,6 @@ def report(source: Path) -> tuple[str, Document]:
         manifests.write_pages(folder, found)
         bundle.write_sums(folder, manifest, roles)
     return f"report   {place / 'report.html'}", {"report": str(place / "report.html")}
-
-
-def _bundle_of(source: Path) -> Path:
-    if not run_folder.is_run(source):
-        return source
-    ended = Ledger(source / run_folder.LEDGER).of("run_ended")
-    if not ended:
-        raise UsageError(f"{source}: this run has no bundle yet. Make it with `edgeml export {source}`.")
-    return Path(ended[-1]["bundle"])
 
 
 def doctor() -> Document:

@@ -1,0 +1,143 @@
+"""What is timed and what it is compared with: files of bundles, runs and models, the converters' own, the members.
+
+bundle   ─► its files                       naive: of its model.keras, which is folded
+run      ─► those of its bundle             naive: of the trained networks; members: each folded and exported alone
+.keras   ─► its float32 files, made here    naive: of the model as it is
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeml import bundle, exporting, foreign, model_export, run_folder
+from edgeml.ensemble import side_by_side
+from edgeml.errors import DataError, UsageError
+from edgeml.folding import fold_batch_norm
+from edgeml.pipeline import OnEvent
+from edgeml.records import Event
+from edgeml.runtimes.keras import load
+from edgeml.targets import _straight
+
+SUFFIXES = (".onnx", ".tflite")
+NAIVE, MEMBERS = "naive", "members"
+PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to time, or several that are run one after the other."""
+
+    name: str
+    paths: tuple[Path, ...]
+    precision: str = "as in file"
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the file."""
+        return self.paths[0].suffix
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one source; ``place``: what the user called it."""
+
+    place: Path
+    files: tuple[File, ...]
+
+
+def opened(place: Path, work: Path, on_event: OnEvent) -> Source:
+    """Find the files of a source; a ``.keras`` file is exported into ``work`` first.
+
+    Raises:
+        DataError: neither bundle, run nor model file. UsageError: a run without a bundle, or a folder that is neither.
+    """
+    if place.is_dir():
+        folder = bundle.of_run(place) if run_folder.is_run(place) else place
+        entries = bundle.models(bundle.read(folder))
+        return Source(
+            place, tuple(File(str(folder / e["path"]), (folder / e["path"],), e["precision"]) for e in entries)
+        )
+    if place.suffix == ".keras":
+        on_event(Event("export", f"{place} in {PRECISION}"))
+        made = model_export.export(foreign.load(place), work / f"exported_{place.stem}", precision=PRECISION)
+        return Source(place, tuple(File(f"{place}: {p.name}", (p,), PRECISION) for p in _models(made)))
+    if place.suffix not in SUFFIXES:
+        raise DataError(
+            f"{place}: not a bundle, a run or a {' / '.join(SUFFIXES)} / .keras file. Export the model first."
+        )
+    return Source(place, (File(str(place), (place,)),))
+
+
+def _models(folder: Path) -> list[Path]:
+    return [folder / entry["path"] for entry in bundle.models(bundle.read(folder))]
+
+
+def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[tuple[File, File]]:
+    """Return each float32 file of a source with what it is compared with: the converters' files, or the members.
+
+    Raises:
+        UsageError: the source has no Keras model, no members, or no file in float32.
+    """
+    folder = work / f"{against}_{source.place.name}"
+    folder.mkdir(parents=True)
+    others = _naive(source, folder, on_event) if against == NAIVE else _members(source, folder, on_event)
+    found = [
+        (file, other)
+        for file in source.files
+        for other in others
+        if file.precision == PRECISION and file.suffix == other.suffix
+    ]
+    if not found:
+        raise UsageError(f"{source.place}: has no {PRECISION} file to compare with --against {against}. Export one.")
+    return found
+
+
+def _naive(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
+    what = "as trained" if run_folder.is_run(source.place) or source.place.suffix == ".keras" else "folded"
+    model = _model(source.place)
+    on_event(Event("convert", f"{source.place}, {what}, by {', '.join(_straight.CONVERTERS)} alone"))
+    return [
+        File(f"{source.place}: {what}, {name}", (path,), PRECISION)
+        for name, path in _straight.write(model, folder).items()
+    ]
+
+
+def _model(place: Path) -> Any:
+    if run_folder.is_run(place):
+        models, record = _trained(place)
+        return side_by_side(models, record["weights"], record["mean"])
+    if place.is_dir():
+        return load(place / "model.keras")
+    if place.suffix == ".keras":
+        return foreign.load(place)
+    raise UsageError(f"{place}: --against {NAIVE} needs the Keras model. Give a bundle, a run or a .keras file.")
+
+
+def _trained(run: Path) -> tuple[list[Any], dict[str, Any]]:
+    record: dict[str, Any] = json.loads((run / run_folder.ENSEMBLE).read_text("utf-8"))
+    return [load(run / "finalists" / name / "model.keras") for name in record["members"]], record
+
+
+def _members(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
+    """Export every member alone."""
+    if not run_folder.is_run(source.place):
+        raise UsageError(
+            f"{source.place}: --against {MEMBERS} needs the members, which lie in the folder of a run. Give that."
+        )
+    models, record = _trained(source.place)
+    if len(models) < 2:
+        raise UsageError(f"{source.place}: its graph has one member. --against {NAIVE} compares with the converters.")
+    targets: Sequence[str] = [
+        target for target in ("tflite", "onnx") if any(f.suffix == f".{target}" for f in source.files)
+    ]
+    made: dict[str, list[Path]] = {}
+    for name, model in zip(record["members"], models, strict=True):
+        (folder / name).mkdir()
+        for one in exporting.write(fold_batch_norm(model).model, folder / name, targets, [PRECISION], None, on_event):
+            made.setdefault(one.path.suffix, []).append(one.path)
+    title = f"{source.place}: its {len(models)} members in turn"
+    return [File(f"{title}, {suffix}", tuple(paths), PRECISION) for suffix, paths in made.items()]

@@ -1,0 +1,147 @@
+"""What files are compared with, where their time goes, and figures that come back from another machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from networks import pictures, separable
+
+import edgeml
+from edgeml import benchmarking, bundle, run_folder
+from edgeml.ensemble import compile_ensemble
+from edgeml.errors import DataError, UsageError
+from edgeml.ledger import Ledger
+from edgeml.verbs import examine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("benchmarking")
+
+
+@pytest.fixture(scope="module")
+def members():
+    return [separable(seed=seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def run(folder, members):
+    """A run as it lies there when its bundle is written."""
+    root = folder / "run"
+    graph = compile_ensemble(members, [0.5, 0.5])
+    made = edgeml.export(graph, folder / "made", samples=pictures(8))
+    for name, model in zip(("a", "b"), members, strict=True):
+        (root / "finalists" / name).mkdir(parents=True)
+        model.save(root / "finalists" / name / "model.keras")
+    (root / run_folder.RECIPE).touch()
+    record = {"members": ["a", "b"], "weights": [0.5, 0.5], "mean": "arithmetic"}
+    (root / run_folder.ENSEMBLE).write_text(json.dumps(record))
+    Ledger(root / run_folder.LEDGER).append("run_ended", finished=True, bundle=str(made))
+    return root
+
+
+@pytest.fixture(scope="module")
+def place(run):
+    return bundle.of_run(run)
+
+
+def test_a_model_against_what_the_converters_write_of_it(folder, members):
+    path = folder / "one.keras"
+    members[0].save(path)
+    records, compared = edgeml.benchmark(path, against="naive")
+    assert [(Path(c.file).name, c.against) for c in compared] == [
+        (f"one.keras: model.{suffix}", f"{path}: as trained, {converter}")
+        for suffix, converter in (("onnx", "tf2onnx"), ("onnx", "keras.export"), ("tflite", "TFLiteConverter"))
+    ]
+    size = {record.file: record.file_bytes for record in records}
+    assert all(size[c.file] < size[c.against] for c in compared if c.file.endswith("onnx"))  # normalization is folded
+    assert {r.precision for r in records} == {"float32"}
+
+
+def test_a_run_against_its_members_in_turn(run, place):
+    events = []
+    records, compared = edgeml.benchmark(run, against="members", on_event=events.append)
+    assert [(c.file, c.against) for c in compared] == [
+        (str(place / f"model.{suffix}"), f"{run}: its 2 members in turn, .{suffix}") for suffix in ("onnx", "tflite")
+    ]
+    size = {record.file: record.file_bytes for record in records}
+    assert all(0.5 < size[c.file] / size[c.against] < 1.1 for c in compared)
+
+
+@pytest.mark.slow
+def test_a_run_and_its_bundle_against_the_converters(run, place):
+    _, compared = edgeml.benchmark(run, against="naive")
+    assert {c.against.split(": ")[1] for c in compared} == {
+        f"as trained, {name}" for name in ("tf2onnx", "keras.export", "TFLiteConverter")
+    }
+
+    _, compared = edgeml.benchmark(place, against="naive")
+    assert {c.against for c in compared} >= {f"{place}: folded, tf2onnx"}
+
+
+def test_a_bundle_has_no_members(place):
+    with pytest.raises(UsageError, match="--against members needs the members, which lie in the folder of a run"):
+        edgeml.benchmark(place, against="members")
+
+
+def test_every_operator_of_both_runtimes_is_timed(place):
+    found = {Path(one.file).name: one.profile for one in benchmarking.operators(place, runs=200)}
+    kinds = {name: [one.kind for one in profile.operators] for name, profile in found.items()}
+    assert kinds["model.onnx"].count("Conv") >= 4
+    assert sum("Convolution" in kind for kind in kinds["model.tflite"]) >= 4
+    for profile in found.values():
+        assert profile.runs == 200
+        assert 0 < sum(one.ms for one in profile.operators) <= profile.run_ms
+    assert found["model.tflite"].profiler.startswith("LiteRT 2.3")
+
+
+@pytest.fixture(scope="module")
+def times(place, folder):
+    """What the bundle's own script says."""
+    path = folder / "times.json"
+    script = [sys.executable, "-I", place / "benchmark.py", "--rounds", "2", "--json", path]
+    subprocess.run(script, check=True, capture_output=True)
+    return path
+
+
+def test_figures_of_another_machine_come_back_into_the_report(place, times):
+    before = bundle.read(place)["latency"]
+    for _ in range(2):  # read again, they are the same rows
+        examine.report(place, times, "my board")
+    manifest = bundle.read(place)
+    theirs = [row for row in manifest["latency"] if row["device"] == "my board"]
+    assert [row for row in manifest["latency"] if row["device"] == "host"] == before
+    assert [row["file"] for row in theirs] == ["model.onnx", "model.tflite"]
+    assert [row["quiet_ms"] for row in theirs] == [r["quiet_ms"] for r in json.loads(times.read_text())["results"]]
+    assert manifest["machines"]["my board"]["cpu"]
+    page = (place / "report.html").read_text()
+    assert "On other machines" in page
+    assert page.count(", my board</small>") == 2
+    _, document, code = examine.verify(place, layers=False)
+    assert (document["integrity"]["passed"], code) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["results"][0].update(sha256="0"), "'model.onnx' was another file there"),
+        (lambda d: d["results"][0].update(file="other.onnx"), "'other.onnx' is no file of this bundle"),
+        (lambda d: d["results"][0].pop("quiet_ms"), "'model.onnx' has no quiet_ms"),
+        (lambda d: d.pop("machine"), "holds no figures"),
+    ],
+)
+def test_figures_of_something_else_do_not(place, times, tmp_path, change, says):
+    document = json.loads(times.read_text())
+    change(document)
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=says):
+        examine.report(place, tmp_path / "x.json")
+
+
+def test_a_device_is_not_called_as_this_machine_is(place, times, tmp_path):
+    with pytest.raises(UsageError, match="--device host"):
+        examine.report(place, times, "host")
+    with pytest.raises(DataError, match="no such file"):
+        examine.report(place, tmp_path / "gone.json")
