@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from networks import L, pictures, randomise
 from sklearn.datasets import load_digits
+from spread_channels import spread
 
 import edgeml
 from edgeml import assembly, recipe, recipe_file
@@ -48,20 +49,6 @@ def _norm(x):
     return L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
 
 
-def spread(model, decades, seed=3, pairs=(1, 2)):
-    """Scale the channels between depthwise and pointwise by 10 to ± ``decades``; the function stays."""
-    rng = np.random.default_rng(seed)
-    after = keras.models.clone_model(model)
-    after.set_weights(model.get_weights())
-    for number in pairs:
-        depthwise, pointwise = (after.get_layer(f"{kind}_{number}") for kind in ("depthwise", "pointwise"))
-        s = 10.0 ** rng.uniform(-decades, decades, depthwise.bias.shape[0])
-        depthwise.kernel.assign(depthwise.kernel * s[:, None])
-        depthwise.bias.assign(depthwise.bias * s)
-        pointwise.kernel.assign(pointwise.kernel / s[:, None])
-    return after
-
-
 def climb(model, digits, steps=ladder.ORDER, limit=0.005):
     train, blend = digits
     held = ladder.exam(model, {"image": blend[0]}, blend[1])
@@ -91,7 +78,7 @@ def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits,
 
 
 def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained, digits):
-    _, found = climb(spread(trained, 2, pairs=(1,)), digits, steps=("float_layers",))
+    _, found = climb(spread(trained, 2, names=("depthwise_1",)), digits, steps=("float_layers",))
     assert found.float_layers
     assert set(found.float_layers) <= {layer.name for layer in trained.layers}
     assert found.rungs[-1].what == ", ".join(found.float_layers)
