@@ -77,6 +77,15 @@ def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits,
     assert abs(found.rungs[-1].accuracy - held.accuracy) <= 0.005
 
 
+def test_a_network_within_another_is_spread_too_and_computes_the_same(trained, digits):
+    outer = keras.Model(inputs := keras.Input((8, 8, 1), name="image"), trained(inputs))
+    case = spread(outer, 2)
+    before, after = (model.layers[1].get_layer("depthwise_1").kernel for model in (outer, case))
+    assert np.abs(np.array(after)).max() > 10 * np.abs(np.array(before)).max()
+    x = digits[1][0][:64]
+    np.testing.assert_allclose(case.predict(x, verbose=0), outer.predict(x, verbose=0), atol=1e-5)
+
+
 def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained, digits):
     _, found = climb(spread(trained, 2, names=("depthwise_1",)), digits, steps=("float_layers",))
     assert found.float_layers

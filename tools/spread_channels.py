@@ -21,7 +21,7 @@ def spread(model: Any, decades: float, seed: int = 3, names: Container[str] | No
     """
     rng, after = np.random.default_rng(seed), keras.models.clone_model(model)
     after.set_weights(model.get_weights())
-    for layer in after.layers:
+    for layer in after._flatten_layers():  # nested models too
         if isinstance(layer, keras.layers.DepthwiseConv2D) and (names is None or layer.name in names):
             s = 10.0 ** rng.uniform(-decades, decades, layer.bias.shape[0])
             layer.kernel.assign(layer.kernel * s[:, None])
