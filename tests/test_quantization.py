@@ -108,15 +108,18 @@ def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     assert not found.is_within
 
 
-def test_bias_correction_takes_the_mean_error_off():
+@pytest.mark.parametrize("is_nested", [False, True])  # a network of a search space lies within scaling
+def test_bias_correction_takes_the_mean_error_off(is_nested):
     """With kernels rounded to int8, each channel of the corrected layer is right on average; before it was off."""
     x = inputs = keras.Input((6, 6, 4), name="image")
     x = L.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
     model = randomise(keras.Model(inputs, x))
+    if is_nested:
+        model = keras.Model(outer := keras.Input((6, 6, 4), name="image"), model(L.Rescaling(0.5)(outer)))
     samples = pictures(64, (6, 6, 4)) + 3.0
     corrected, names = bias_correction.correct_biases(model, {"image": samples})
     assert names == ("depthwise",)
-    layer = corrected.get_layer("depthwise")
+    (layer,) = (one for one in corrected._flatten_layers() if one.name == "depthwise")
     exact = model.predict(samples, verbose=0).mean(axis=(0, 1, 2))
     kernel = np.array(layer.kernel)
     layer.kernel.assign(bias_correction.rounded(kernel, DEPTHWISE))
