@@ -121,27 +121,6 @@ def test_pruning_takes_its_time_by_default(model, data, share, epochs):
     assert kernels(result)["hidden/kernel"].sparsity == share
 
 
-@pytest.mark.slow
-def test_most_of_a_trained_network_is_pruned_at_little_cost_by_default_and_at_much_in_two_epochs():
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    x, y = bunch.images[..., None].astype("float32") / 16, bunch.target
-    rows = np.random.default_rng(0).permutation(len(x))
-    train, held = ((x[part], y[part]) for part in (rows[:1200], rows[1200:]))
-    keras.utils.set_random_seed(1)
-    net = networks.separable(shape=(8, 8, 1), classes=10)
-    net.compile("adam", "sparse_categorical_crossentropy")
-    net.fit(*train, epochs=30, batch_size=32, verbose=0)
-    lost = {}
-    for epochs in (None, 2):
-        before, after = compress(net, prune=0.8, train_data=train, validation_data=held, epochs=epochs).val_accuracy
-        assert before > 0.9
-        lost[epochs] = before - after
-    assert lost[None] <= 0.015, lost
-    assert lost[2] > lost[None] + 0.02, lost
-
-
 SCHEMES = {  # as tfmot calls them
     "zeros kept by clusters": (0.75, 6, False),
     "PQAT": (0.75, None, True),
