@@ -128,6 +128,17 @@ def test_bias_correction_takes_the_mean_error_off(is_nested):
     assert off.max() < 1e-5 < before.max()
 
 
+def test_biases_of_layers_that_run_twice_or_within_a_layer_stay():
+    x = keras.Input((6, 6, 4))
+    inner = randomise(keras.Model(x, L.Conv2D(4, 1, name="pointwise")(x)))
+    inputs = keras.Input((2, 6, 6, 4), name="image")
+    each = keras.Model(inputs, L.TimeDistributed(inner)(inputs))
+    twice = keras.Model(x, inner(inner(x)))
+    for model, shape in ((each, (2, 6, 6, 4)), (twice, (6, 6, 4))):
+        samples = {model.inputs[0].name: pictures(4, shape)}
+        assert bias_correction.correct_biases(model, samples)[1] == ()
+
+
 def test_rounded_kernels_are_those_of_the_file(trained, digits, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 

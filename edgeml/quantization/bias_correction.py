@@ -34,6 +34,8 @@ def correct_biases(model: Any, calibration: Arrays) -> tuple[Any, tuple[str, ...
     """
     nodes, walk = opened(model)
     found = [node for node in nodes if layers.kind_of(node.layer) == "carrier" and _may_change(walk, node)]
+    reads = _read_by(model, [np.asarray(calibration[tensor.name][:1]) for tensor in model.inputs], _ids(found))
+    found = [node for node in found if len(reads[id(node.layer)]) == 1]
     for node, error in zip(found, _mean_errors(model, walk, found, calibration), strict=True):
         stack = walk.stack(node)
         stack.bias = (0.0 if stack.bias is None else stack.bias) - error
@@ -62,9 +64,10 @@ def _mean_errors(model: Any, walk: Walk, nodes: list[Node], calibration: Arrays)
     sums = [np.zeros(walk.stack(node).outputs) for node in nodes]
     for start in range(0, rows, BATCH):
         batch = [np.asarray(calibration[tensor.name][start : start + BATCH]) for tensor in model.inputs]
-        seen = _read_by(model, batch, {id(node.layer) for node in nodes})
+        seen = _read_by(model, batch, _ids(nodes))
         for place, node in enumerate(nodes):
-            quantized, exact = (layers.numpy(one(seen[id(node.layer)])) for one in pairs[place])
+            (x,) = seen[id(node.layer)]
+            quantized, exact = (layers.numpy(one(x)) for one in pairs[place])
             difference = quantized - exact
             axis = 1 + layers.channel_axis(node.layer, difference.ndim - 1)
             others = tuple(at for at in range(difference.ndim) if at != axis)
@@ -72,9 +75,13 @@ def _mean_errors(model: Any, walk: Walk, nodes: list[Node], calibration: Arrays)
     return [total / rows for total in sums]
 
 
-def _read_by(model: Any, batch: list[Any], watched: set[int]) -> dict[int, Any]:
-    """Return what layers read, by their id, as the model computes; those in nested models too."""
-    seen: dict[int, Any] = {}
+def _ids(nodes: list[Node]) -> set[int]:
+    return {id(node.layer) for node in nodes}
+
+
+def _read_by(model: Any, batch: list[Any], watched: set[int]) -> dict[int, list[Any]]:
+    """Return what layers read at each call, by their id, as the model computes; those in nested models too."""
+    seen: dict[int, list[Any]] = {layer: [] for layer in watched}
 
     def followed(operation: Any) -> Callable[..., Any]:
         graph = graph_of(operation)
@@ -84,7 +91,7 @@ def _read_by(model: Any, batch: list[Any], watched: set[int]) -> dict[int, Any]:
             return cast("Callable[..., Any]", operation)
 
         def noted(x: Any, **options: Any) -> Any:
-            seen[id(operation)] = x
+            seen[id(operation)].append(x)
             return operation(x, **options)
 
         return noted
