@@ -114,6 +114,13 @@ def test_pruning_alone_keeps_the_structure_and_the_model(model, data):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize(("share", "epochs"), [(0.5, 10), (0.8, 20)])
+def test_pruning_takes_its_time_by_default(model, data, share, epochs):
+    result = compress(model, prune=share, train_data=data, batch_size=ROWS)
+    assert result.steps[0].epochs == epochs
+    assert kernels(result)["hidden/kernel"].sparsity == share
+
+
 SCHEMES = {  # as tfmot calls them
     "zeros kept by clusters": (0.75, 6, False),
     "PQAT": (0.75, None, True),

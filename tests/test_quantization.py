@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from networks import L, pictures, randomise
 from sklearn.datasets import load_digits
+from spread_channels import spread
 
 import edgeml
 from edgeml import assembly, exporting, recipe, recipe_file
@@ -49,20 +50,6 @@ def _norm(x):
     return L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
 
 
-def spread(model, decades, seed=3, pairs=(1, 2)):
-    """Scale the channels between depthwise and pointwise by 10 to ± ``decades``; the function stays."""
-    rng = np.random.default_rng(seed)
-    after = keras.models.clone_model(model)
-    after.set_weights(model.get_weights())
-    for number in pairs:
-        depthwise, pointwise = (after.get_layer(f"{kind}_{number}") for kind in ("depthwise", "pointwise"))
-        s = 10.0 ** rng.uniform(-decades, decades, depthwise.bias.shape[0])
-        depthwise.kernel.assign(depthwise.kernel * s[:, None])
-        depthwise.bias.assign(depthwise.bias * s)
-        pointwise.kernel.assign(pointwise.kernel / s[:, None])
-    return after
-
-
 def climb(model, digits, steps=ladder.ORDER, limit=0.005):
     train, blend = digits
     held = ladder.exam(model, {"image": blend[0]}, blend[1])
@@ -91,8 +78,17 @@ def test_a_spread_network_falls_and_equalization_brings_it_back(trained, digits,
     assert abs(found.rungs[-1].accuracy - held.accuracy) <= 0.005
 
 
+def test_a_network_within_another_is_spread_too_and_computes_the_same(trained, digits):
+    outer = keras.Model(inputs := keras.Input((8, 8, 1), name="image"), trained(inputs))
+    case = spread(outer, 2)
+    before, after = (model.layers[1].get_layer("depthwise_1").kernel for model in (outer, case))
+    assert np.abs(np.array(after)).max() > 10 * np.abs(np.array(before)).max()
+    x = digits[1][0][:64]
+    np.testing.assert_allclose(case.predict(x, verbose=0), outer.predict(x, verbose=0), atol=1e-5)
+
+
 def test_layers_kept_in_float_are_named_and_help_where_nothing_else_may(trained, digits):
-    _, found = climb(spread(trained, 2, pairs=(1,)), digits, steps=("float_layers",))
+    _, found = climb(spread(trained, 2, names=("depthwise_1",)), digits, steps=("float_layers",))
     assert found.float_layers
     assert set(found.float_layers) <= {layer.name for layer in trained.layers}
     assert found.rungs[-1].what == ", ".join(found.float_layers)
@@ -175,21 +171,35 @@ def test_an_export_without_a_ladder_says_it_too(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_bias_correction_takes_the_mean_error_off():
+@pytest.mark.parametrize("is_nested", [False, True])  # a network of a search space lies within scaling
+def test_bias_correction_takes_the_mean_error_off(is_nested):
     """With kernels rounded to int8, each channel of the corrected layer is right on average; before it was off."""
     x = inputs = keras.Input((6, 6, 4), name="image")
     x = L.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
     model = randomise(keras.Model(inputs, x))
+    if is_nested:
+        model = keras.Model(outer := keras.Input((6, 6, 4), name="image"), model(L.Rescaling(0.5)(outer)))
     samples = pictures(64, (6, 6, 4)) + 3.0
     corrected, names = bias_correction.correct_biases(model, {"image": samples})
     assert names == ("depthwise",)
-    layer = corrected.get_layer("depthwise")
+    (layer,) = (one for one in corrected._flatten_layers() if one.name == "depthwise")
     exact = model.predict(samples, verbose=0).mean(axis=(0, 1, 2))
     kernel = np.array(layer.kernel)
     layer.kernel.assign(bias_correction.rounded(kernel, DEPTHWISE))
     off = np.abs(corrected.predict(samples, verbose=0).mean(axis=(0, 1, 2)) - exact)
     before = np.abs((corrected.predict(samples, verbose=0) - np.array(layer.bias)).mean(axis=(0, 1, 2)) - exact)
     assert off.max() < 1e-5 < before.max()
+
+
+def test_biases_of_layers_that_run_twice_or_within_a_layer_stay():
+    x = keras.Input((6, 6, 4))
+    inner = randomise(keras.Model(x, L.Conv2D(4, 1, name="pointwise")(x)))
+    inputs = keras.Input((2, 6, 6, 4), name="image")
+    each = keras.Model(inputs, L.TimeDistributed(inner)(inputs))
+    twice = keras.Model(x, inner(inner(x)))
+    for model, shape in ((each, (2, 6, 6, 4)), (twice, (6, 6, 4))):
+        samples = {model.inputs[0].name: pictures(4, shape)}
+        assert bias_correction.correct_biases(model, samples)[1] == ()
 
 
 def test_rounded_kernels_are_those_of_the_file(trained, digits, tmp_path):

@@ -9,14 +9,15 @@ q rounds as the TFLite converter does: int8 from -127 to 127, one scale per outp
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
 from edgeml.folding import layers
 from edgeml.folding.affine import Array, Refusal
 from edgeml.folding.fold import opened
-from edgeml.folding.graph import Node, calls_in, graph_of
+from edgeml.folding.graph import Node, graph_of
 from edgeml.folding.kernels import Form, largest_by_output
 from edgeml.folding.rebuild import rebuild
 from edgeml.folding.walk import Walk
@@ -29,12 +30,12 @@ BATCH = 32
 def correct_biases(model: Any, calibration: Arrays) -> tuple[Any, tuple[str, ...]]:
     """Return the model with corrected biases, and the names of the layers; the given one is not changed.
 
-    ``calibration``: samples (N, …) by input. Layers in nested models and those that are called twice stay as they are.
+    ``calibration``: samples (N, …) by input. Layers that are called twice stay as they are.
     """
     nodes, walk = opened(model)
-    own = {id(tensor) for call in calls_in(graph_of(model)) for tensor in call.input_tensors}
-    carriers = [n for n in nodes if layers.kind_of(n.layer) == "carrier" and id(n.call.input_tensors[0]) in own]
-    found = [node for node in carriers if _may_change(walk, node)]
+    found = [node for node in nodes if layers.kind_of(node.layer) == "carrier" and _may_change(walk, node)]
+    reads = _read_by(model, [np.asarray(calibration[tensor.name][:1]) for tensor in model.inputs], _ids(found))
+    found = [node for node in found if len(reads[id(node.layer)]) == 1]
     for node, error in zip(found, _mean_errors(model, walk, found, calibration), strict=True):
         stack = walk.stack(node)
         stack.bias = (0.0 if stack.bias is None else stack.bias) - error
@@ -58,24 +59,46 @@ def _may_change(walk: Walk, node: Node) -> bool:
 
 def _mean_errors(model: Any, walk: Walk, nodes: list[Node], calibration: Arrays) -> list[Array]:
     """Return, for each layer, the mean by output channel of what its rounded kernels add, without the bias."""
-    import keras
-
-    if not nodes:
-        return []
-    reads = keras.Model(model.inputs, [node.call.input_tensors[0] for node in nodes])
     pairs = [(_linear(node, walk, is_rounded=True), _linear(node, walk, is_rounded=False)) for node in nodes]
     rows = len(next(iter(calibration.values())))
     sums = [np.zeros(walk.stack(node).outputs) for node in nodes]
     for start in range(0, rows, BATCH):
         batch = [np.asarray(calibration[tensor.name][start : start + BATCH]) for tensor in model.inputs]
-        seen = keras.tree.flatten(reads(batch, training=False))
-        for place, (node, x) in enumerate(zip(nodes, seen, strict=True)):
+        seen = _read_by(model, batch, _ids(nodes))
+        for place, node in enumerate(nodes):
+            (x,) = seen[id(node.layer)]
             quantized, exact = (layers.numpy(one(x)) for one in pairs[place])
             difference = quantized - exact
             axis = 1 + layers.channel_axis(node.layer, difference.ndim - 1)
             others = tuple(at for at in range(difference.ndim) if at != axis)
             sums[place] += difference.mean(axis=others) * len(difference)
     return [total / rows for total in sums]
+
+
+def _ids(nodes: list[Node]) -> set[int]:
+    return {id(node.layer) for node in nodes}
+
+
+def _read_by(model: Any, batch: list[Any], watched: set[int]) -> dict[int, list[Any]]:
+    """Return what layers read at each call, by their id, as the model computes; those in nested models too."""
+    seen: dict[int, list[Any]] = {layer: [] for layer in watched}
+
+    def followed(operation: Any) -> Callable[..., Any]:
+        graph = graph_of(operation)
+        if graph is not None:
+            return lambda x, **options: graph._run_through_graph(x, operation_fn=followed)
+        if id(operation) not in watched:
+            return cast("Callable[..., Any]", operation)
+
+        def noted(x: Any, **options: Any) -> Any:
+            seen[id(operation)].append(x)
+            return operation(x, **options)
+
+        return noted
+
+    graph: Any = graph_of(model)
+    graph._run_through_graph(batch, operation_fn=followed)
+    return seen
 
 
 def _linear(node: Node, walk: Walk, *, is_rounded: bool) -> Any:
