@@ -25,10 +25,9 @@ from onnx import helper
 from edgeml.errors import TargetError
 from edgeml.targets._onnx_graph import Graph
 
-TIE = (
-    2.0**-14
-)  # more than onnxruntime's rounding of 128 + a mean; of fewer than 64 values, too little for any but a tie
-MOST_VALUES = 63
+# More than onnxruntime's rounding of 128 + a mean; of up to 64 values, too little for any but a tie.
+TIE = 2.0**-14
+MOST_VALUES = 64
 WEIGHED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # integers stay what they are
 
