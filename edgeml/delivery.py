@@ -29,6 +29,7 @@ from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
 from edgeml.search.candidates import Candidate
+from edgeml.verification import prove
 
 
 def deliver(
@@ -55,9 +56,7 @@ def deliver(
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
             what = f"test ({len(arrays['test'][0])})"
-            parity = exporting.prove(
-                graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify, on_event
-            )
+            parity = prove(graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify, on_event)
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)

@@ -20,6 +20,7 @@ from edgeml.parity import MIXTURE, SOFTMAX, Parity, output_kinds
 from edgeml.records import Event, to_json
 from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
+from edgeml.verification import prove
 
 RANDOM_SAMPLES = 64
 LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
@@ -88,15 +89,7 @@ def export(
     with bundle.staged(place) as folder:
         held = None if samples is None else quantization.exam(graph.folding.model, inputs, None)
         climbs = quantization.climbs(
-            graph.folding.model,
-            precision,
-            fed,
-            held,
-            recipe.Quantize(),
-            limits,
-            on_event=on_event,
-            batch=batch,
-            io=io,
+            graph.folding.model, precision, fed, held, recipe.Quantize(), limits, on_event=on_event, batch=batch, io=io
         )
         artifacts = exporting.write(
             graph.folding.model, folder, to, precision, fed, on_event, batch=batch, io=io, climbs=climbs
@@ -104,16 +97,15 @@ def export(
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
-        parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
-        on_event(Event("benchmark", "interleaved rounds"))
-        latency = _timed(artifacts, inputs)
+        parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
+        latency = _timed(artifacts, inputs, on_event)
         manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency)
-        report = _report(manifest, graph, samples is None)
-        manifests.write(folder, report, graph, artifacts, inputs, fed, "given")
+        manifests.write(folder, _report(manifest, graph, samples is None), graph, artifacts, inputs, fed, "given")
     return place
 
 
-def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]]) -> list[Latency]:
+def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]], on_event: Any) -> list[Latency]:
+    on_event(Event("benchmark", "interleaved rounds"))
     precision = {a.path.name: a.precision for a in artifacts}
     return timing.measure(
         {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS

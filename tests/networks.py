@@ -48,3 +48,11 @@ def randomise(model, seed=0):
 
 def pictures(count, shape=(12, 12, 3), seed=1):
     return np.random.default_rng(seed).uniform(0, 1, (count, *shape)).astype("float32")
+
+
+def first_rows(rows):
+    """The first row of each pair that was compared: on all samples, in the file's default configuration."""
+    found = {}
+    for row in rows:
+        found.setdefault((row.file, row.what), row)
+    return list(found.values())

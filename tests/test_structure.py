@@ -22,9 +22,10 @@ DOORS = {
     "optuna": ("search/",),
     "tensorflow": ("targets/", "devices/stand_in.py", "compression/toolkit.py"),
     "tf2onnx": ("targets/onnx.py", "targets/_onnx_"),
-    "onnx": ("targets/onnx.py", "targets/_onnx_", "onnx_operators.py"),
+    "onnx": ("targets/onnx.py", "targets/_onnx_", "onnx_operators.py", "runtimes/_onnx_tensors.py"),
     "onnxruntime": ("runtimes/onnxruntime.py", "targets/_onnx_static.py", ALONE),
-    "ai_edge_litert": ("runtimes/litert.py", "tflite_operators.py", "stored_kernels.py", ALONE),
+    "tflite_micro": ("runtimes/tflm.py",),
+    "ai_edge_litert": ("runtimes/litert.py", "runtimes/tflm.py", "tflite_operators.py", "stored_kernels.py", ALONE),
     "tf_keras": ("foreign_child.py", "twin/", "compression/"),
     "tensorflow_model_optimization": ("compression/",),
     "typer": ("cli.py", "cli_"),
@@ -40,7 +41,8 @@ DOORS = {
 
 # From bottom to top; names of one line may not import each other. A package is one name, free inside, but for plug-ins.
 LAYERS = (
-    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "plugins", "records"),
+    ("bundled", "errors", "intervals", "kinds", "machine", "memory", "operators", "probes", "records"),
+    ("plugins",),
     ("arena", "tree_shape", "recipe_rule", "precisions"),
     ("file_bytes", "layers", "recipe_files"),
     (
@@ -69,12 +71,14 @@ LAYERS = (
         "tflite_operators",
         "onnx_operators",
     ),
+    ("configurations",),
     ("exportable", "framing", "splits", "samples", "model_cost", "ensemble", "targets", "parity", "timing", "devices"),
-    ("twin",),
+    ("divergence", "twin"),
     ("compression",),
     ("stored_kernels",),
     ("quantization",),
     ("exporting",),
+    ("verification",),
     ("calibration_draw",),
     ("calibration",),
     ("search", "device_kit"),

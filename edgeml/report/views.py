@@ -126,7 +126,7 @@ def first(rows: list[Row], **wanted: Any) -> Row:
 
 def judged(parity: list[Row], path: str | None) -> Row:
     """Return the row that speaks for a file: a failed one before all, else the one with the largest difference."""
-    rows = [row for row in parity if row.get("file") == path]
+    rows = [row for row in parity if row.get("file") == path and row.get("gate") != "none"]
     return max(rows, key=lambda row: (not row.get("passed", True), row.get("max_abs", 0.0)), default={})
 
 

@@ -1,12 +1,14 @@
 """Runtimes, one file each: ``open_model(path, threads=1) -> Loaded``, ``SUFFIX``, ``version()``.
 
+Of several that open files of one suffix, the one that says ``IS_DEFAULT = False`` is asked for by name alone.
+
 Parity and timing see every model through ``Loaded``: the Keras reference and each exported file are the same to them.
 Values are real numbers (float32): a quantized file's scale and zero point are applied here, on the way in and out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +47,20 @@ class Tensor:
         return (np.asarray(values, np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What one operator of a model makes of some inputs: an intermediate tensor, in real numbers, (N, …).
+
+    ``name`` is that of the tensor in its file, or of a Keras layer; ``operator`` is the runtime's word for what is
+    computed; ``input_range`` is the least and the largest number that enters it.
+    """
+
+    name: str
+    operator: str
+    input_range: tuple[float, float]
+    values: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Signature:
     """Names, shapes and types of what goes in and what comes out."""
@@ -69,6 +85,15 @@ class Loaded(Protocol):
 
     def single(self, inputs: Arrays) -> Callable[[], None]:
         """Prepare one inference on the first batch (one row where it is free), return the call that runs just it."""
+
+    def layers(self, inputs: Arrays) -> list[Made] | None:
+        """Return every intermediate tensor for all rows, in the order of computation; None where they stay hidden."""
+
+
+def range_of(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the least and the largest number of some arrays, (0, 0) if there is none."""
+    found = [array for array in arrays if array.size]
+    return (min(float(a.min()) for a in found), max(float(a.max()) for a in found)) if found else (0.0, 0.0)
 
 
 def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arrays]) -> dict[str, NDArray[np.float32]]:
@@ -98,7 +123,7 @@ def open_model(path: Path, threads: int = 1) -> Loaded:
     from edgeml import plugins
 
     modules = [plugins.get("runtimes", name) for name in plugins.names("runtimes")]
-    by_suffix = {module.SUFFIX: module for module in modules}
+    by_suffix = {module.SUFFIX: module for module in modules if getattr(module, "IS_DEFAULT", True)}
     if path.suffix not in by_suffix:
         raise DataError(f"{path}: no runtime opens '{path.suffix}' files; {', '.join(sorted(by_suffix))} are known.")
     if not path.is_file():

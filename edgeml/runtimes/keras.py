@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.errors import DataError, IntegrityError
-from edgeml.runtimes import Arrays, Signature, Tensor
+from edgeml.runtimes import Arrays, Made, Signature, Tensor, range_of
 
 SUFFIX = ".keras"
 BATCH = 64  # all activations of a batch are held at once
@@ -108,3 +109,49 @@ class Reference:
             self._run(row)
 
         return call
+
+    def layers(self, inputs: Arrays) -> list[Made]:
+        """Return what every layer makes of all rows, in the order of calls; those of models inside models, too."""
+        import keras
+
+        found: list[Made] = []
+
+        def note(layer: Any, entered: Any, left: Any) -> None:
+            arrays, outputs = ([_array(t) for t in keras.tree.flatten(side) if keras.ops.is_tensor(t)]
+                               for side in (entered, left))  # fmt: skip
+            for output in outputs:
+                found.append(Made(layer.name, type(layer).__name__, range_of(arrays), output.astype(np.float32)))
+
+        with _overheard(self._model, note):
+            self._run(inputs)
+        return found
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+@contextmanager
+def _overheard(model: Any, note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Tell ``note`` of every call of a layer: the layer, what enters and what leaves it."""
+    leaves = [layer for layer in model._flatten_layers() if not hasattr(layer, "layers")]
+
+    def listening(layer: Any) -> Callable[..., Any]:
+        own = layer.call
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = own(*args, **options)
+            note(layer, args, result)
+            return result
+
+        return call
+
+    for layer in leaves:
+        object.__setattr__(layer, "call", listening(layer))  # Keras tracks what is set in its own way
+    try:
+        yield
+    finally:
+        for layer in leaves:
+            object.__delattr__(layer, "call")

@@ -16,11 +16,26 @@ CALL = re.compile(r"_\d+$")
 
 def layer_of(model: Any, path: str) -> str | None:
     """Return the innermost layer on a path, of several paths of the first; None if there is none."""
-    known = {layer.name for layer in getattr(model, "_flatten_layers", list)()}  # a stand-in has none
-    for part in reversed(path.partition(";")[0].split("/")):
-        for name in (CALL.sub("", part), part):
-            if name in known and name != model.name:
-                return str(name)
+    return _innermost(_names(model), path.partition(";")[0])
+
+
+def layers_of(model: Any, *paths: str) -> tuple[str, ...]:
+    """Return the innermost layers on all paths, also on those that stand in one name: an operator may be of several."""
+    known = _names(model)
+    found = (_innermost(known, one) for path in paths for one in path.split(";"))
+    return tuple(dict.fromkeys(name for name in found if name is not None))
+
+
+def _names(model: Any) -> set[str]:
+    layers: Iterable[Any] = getattr(model, "_flatten_layers", list)()  # a stand-in has none
+    return {str(layer.name) for layer in layers} - {getattr(model, "name", None)}
+
+
+def _innermost(known: set[str], path: str) -> str | None:
+    for part in reversed(path.split("/")):
+        name = next((one for one in (CALL.sub("", part), part) if one in known), None)
+        if name is not None:
+            return name
     return None
 
 
