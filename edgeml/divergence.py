@@ -10,7 +10,7 @@ shape. Errors of float files are shares of the range of the layer's output; thos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ MOST_ROWS = 64
 MOST_BYTES = 2**28  # of all intermediate tensors together
 SHARE, DECIBELS = "share of the output range", "SQNR in dB, at least"
 KERNELS = ("kernel", "depthwise_kernel")
-Names = Callable[[str], Sequence[str]]  # from a tensor of a file to the Keras layers that it is of
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def table(
     inputs: Arrays,
     precision: str,
     gates: Verify,
-    named: Names | None = None,
+    layers: Mapping[str, Sequence[str]] | None = None,
 ) -> list[LayerError]:
     """Compare what the layers of a Keras model make of some of ``inputs`` with what the operators of a file make.
 
@@ -68,7 +67,7 @@ def table(
         inputs: by name, (N, …); the first rows are taken, as many as memory should hold.
         precision: that of the file.
         gates: what a layer is held to, as the outputs are.
-        named: from the name of a node to its layers, where names of tensors do not say them.
+        layers: those of each node of the file, where names of tensors do not say them.
 
     Returns:
         One row per layer that was found in the file, in the order of computation; none where a runtime hides tensors.
@@ -77,7 +76,7 @@ def table(
     keras, own = reference.layers(fed), opened.layers(fed)
     if not keras or not own:
         return []
-    pairs = _paired(own, keras, named or (lambda name: layers_of(model, name)))
+    pairs = _paired(own, keras, [layers.get(m.name, ()) if layers else layers_of(model, m.name) for m in own])
     kernels = {layer.name for layer in model._flatten_layers() if any(hasattr(layer, name) for name in KERNELS)}
     found: dict[int, LayerError] = {}
     for made, places, names in pairs:
@@ -125,7 +124,8 @@ def told(row: LayerError) -> str:
     figure = f"{row.error:.1e} of its range" if row.measure == SHARE else f"SQNR {row.error:.1f} dB"
     limit = f"{row.limit:.0e}" if row.measure == SHARE else f"{row.limit:g} dB"
     low, high = row.output_range
-    where = f"{row.operator} {row.node}" if row.node != row.layer else row.operator
+    is_plain = row.node != row.layer and not set("/;") & set(row.node)  # not a path of scopes
+    where = f"{row.operator} {row.node}" if is_plain else row.operator
     return f"layer '{row.layer}' ({where}): {figure}, limit {limit}; output {low:.3g} to {high:.3g}"
 
 
@@ -140,13 +140,13 @@ def _some(model: Loaded, inputs: Arrays) -> Arrays:
 Pair = tuple[Made, list[int], Sequence[str]]  # a tensor of the file, places of layers of Keras, names of its layers
 
 
-def _paired(own: Sequence[Made], keras: Sequence[Made], named: Names) -> list[Pair]:
+def _paired(own: Sequence[Made], keras: Sequence[Made], named: Sequence[Sequence[str]]) -> list[Pair]:
     by_name: dict[str, list[int]] = {}
     for place, made in enumerate(keras):
         by_name.setdefault(made.name, []).append(place)
     found: list[Pair] = []
-    for made in own:
-        names = [name for name in named(made.name) if name in by_name]
+    for made, known in zip(own, named, strict=True):
+        names = [name for name in known if name in by_name]
         places = [place for name in names for place in by_name[name] if _fits(made, keras[place])]
         if places:
             found.append((made, places, names))

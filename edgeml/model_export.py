@@ -99,7 +99,7 @@ def export(
         on_event(Event("verify", f"parity on {what}"))
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         latency = _timed(artifacts, inputs, on_event)
-        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency)
+        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency, limits)
         manifests.write(folder, _report(manifest, graph, samples is None), graph, artifacts, inputs, fed, "given")
     return place
 
@@ -239,6 +239,7 @@ def _manifest(
     labels: Sequence[str] | None,
     parity: Sequence[Parity],
     latency: Sequence[Latency],
+    gates: recipe.Verify,
 ) -> dict[str, Any]:
     model = graph.folding.model
     named, count = _classes(model)
@@ -260,7 +261,7 @@ def _manifest(
         "files": [], "members": [],
         "cost": {**to_json(graph.cost), "not_counted": [operator.name for operator in not_counted(graph.operators)]},
         "budget": {"asked": {}, "violations": []}, "folding": manifests.folding_json(graph), "metrics": [],
-        "parity": [to_json(row) for row in parity], "latency": [to_json(row) for row in latency],
+        "parity": to_json(parity), "gates": to_json(gates), "latency": to_json(latency),
         "recipe_sha256": None, "data_sha256": None,
     }  # fmt: skip
 
@@ -279,5 +280,5 @@ def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, A
             {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
             for o in graph.operators
         ],
-        "gates": {}, "seconds": {},
+        "gates": manifest["gates"], "seconds": {},
     }  # fmt: skip

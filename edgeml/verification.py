@@ -79,7 +79,7 @@ class _Proof:
         self.kinds = parity.output_kinds(folded)
         self.reference = Remembering(Reference(folded))
         self.all = samples, name
-        count, macs = len(next(iter(samples.values()))), sum(one.macs for one in keras_operators(folded))
+        count, macs = len(next(iter(samples.values()))), sum(one.macs for one in keras_operators(folded, strict=False))
         some = min(count, SOME, max(1, MOST_MACS // max(macs, 1)))
         places = np.linspace(0, count - 1, some).astype(int)
         part = {key: values[places] for key, values in samples.items()} if some < count else samples
@@ -175,10 +175,9 @@ class _Proof:
                 self.original, self.folded, Reference(self.original), Reference(self.folded), inputs
             )
         else:
-            named = artifact.layers.get if artifact.layers else None
             table = divergence.table(
                 self.folded, Reference(self.folded), artifact.path.name, open_model(artifact.path), inputs,
-                artifact.precision, self.gates, named and (lambda node: named(node, ())),
+                artifact.precision, self.gates, artifact.layers,
             )  # fmt: skip
         first = divergence.first_diverging(table)
         return f"; first diverging {divergence.told(first)}" if first else ""
