@@ -84,11 +84,12 @@ def table(
             ((_row(file, made, keras[place], precision, gates), place) for place in places),
             key=lambda one: _badness(one[0]),
         )
-        computes = next((name for name in names if name in kernels), keras[place].name)
+        computes = next((name for name in (keras[place].name, *names) if name in kernels), keras[place].name)
         if place not in found or _badness(row) < _badness(found[place]):
             found.pop(place, None)
             found[place] = _of(row, computes)
-    return list(found.values())
+    rows = list(found.values())
+    return [row for row in rows if not _is_made_up_for(row, rows, own)] if precision in FLOATS else rows
 
 
 def folding_table(trained: Any, folded: Any, first: Loaded, second: Loaded, inputs: Arrays) -> list[LayerError]:
@@ -169,6 +170,29 @@ def _fits(made: Made, layer: Made) -> bool:
     return next(_laid_out(made.values, layer.values.shape), None) is not None
 
 
+def _is_made_up_for(row: LayerError, rows: Sequence[LayerError], own: Sequence[Made]) -> bool:
+    """Tell whether all that is computed from a tensor out of its limit is within: then it is another tensor.
+
+    A converter may add the bias of a layer behind the next one.
+    """
+    if row.is_within:
+        return False
+    by_node = {one.node: one for one in rows}
+    readers: dict[str, list[str]] = {}
+    for made in own:
+        for name in made.reads:
+            readers.setdefault(name, []).append(made.name)
+    ahead, seen, after = list(readers.get(row.node, ())), {row.node}, []
+    while ahead:
+        name = ahead.pop()
+        if name in by_node:
+            after.append(by_node[name])
+        elif name not in seen:
+            ahead += readers.get(name, ())
+        seen.add(name)
+    return bool(after) and all(one.is_within for one in after)
+
+
 def _laid_out(values: NDArray[np.float32], shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     """Yield the tensor in every layout that has ``shape``: as it is, channels moved to the end, sizes of 1 left out."""
     if values.shape == shape:
@@ -210,5 +234,5 @@ def _growth(row: LayerError, before: LayerError | None) -> float:
     """Return by how much a row is worse than the one before: decibels, or a logarithm of shares."""
     if row.measure == DECIBELS:
         return (before.error if before else 0.0) - row.error
-    tiny = 1e-9
+    tiny = 1e-7  # a rounding of float32
     return float(np.log10((row.error + tiny) / ((before.error if before else 0.0) + tiny)))

@@ -26,8 +26,9 @@ from edgeml.records import Event
 from edgeml.runtimes import Arrays, Loaded, open_model
 from edgeml.runtimes.keras import Reference
 
-SOME, PROBES = 512, 64  # real inputs where not all are due; inputs that no data set holds
-MOST_MACS = 2**32  # of a configuration that is not the default one: of large networks fewer inputs
+SOME, PROBES, FEWEST_PROBES = 512, 64, 8  # real inputs where not all are due; inputs that no data set holds
+MOST_MACS = 2**31  # on real inputs in a configuration that is not the default one (2 s of reference kernels)
+PROBED = 1 / 8  # of them, on probes
 STEADY = 0.05  # of a limit, that one rounding of a probe may move the reference by; files are within four times
 SHOWN = 3  # failures of one file
 
@@ -80,11 +81,12 @@ class _Proof:
         self.reference = Remembering(Reference(folded))
         self.all = samples, name
         count, macs = len(next(iter(samples.values()))), sum(one.macs for one in keras_operators(folded, strict=False))
-        some = min(count, SOME, max(1, MOST_MACS // max(macs, 1)))
+        most = MOST_MACS / max(macs, 1)
+        some = min(count, SOME, max(1, int(most)))
         places = np.linspace(0, count - 1, some).astype(int)
         part = {key: values[places] for key, values in samples.items()} if some < count else samples
         self.some = part, f"{some} of {name}" if some < count else name
-        self.probes = self._steady(_probes(samples))
+        self.probes = self._steady(_probes(samples, min(PROBES, max(FEWEST_PROBES, int(PROBED * most)))))
 
     def _steady(self, inputs: Arrays) -> Arrays:
         """Return the probes of which one rounding does not move the reference by a good part of the limit."""
@@ -194,10 +196,10 @@ class _Proof:
         )  # fmt: skip
 
 
-def _probes(samples: Arrays) -> Arrays:
+def _probes(samples: Arrays, count: int) -> Arrays:
     """Return inputs within the range of the real ones that are like none of them; of integers, integers."""
     return {
-        name: probes.drawn(x.shape[1:], (float(x.min()), float(x.max())), PROBES).astype(x.dtype)
+        name: probes.drawn(x.shape[1:], (float(x.min()), float(x.max())), count).astype(x.dtype)
         for name, x in samples.items()
     }
 

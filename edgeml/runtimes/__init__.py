@@ -52,13 +52,14 @@ class Made:
     """What one operator of a model makes of some inputs: an intermediate tensor, in real numbers, (N, …).
 
     ``name`` is that of the tensor in its file, or of a Keras layer; ``operator`` is the runtime's word for what is
-    computed; ``input_range`` is the least and the largest number that enters it.
+    computed; ``input_range`` is the least and the largest number that enters it; ``reads`` names the tensors that do.
     """
 
     name: str
     operator: str
     input_range: tuple[float, float]
     values: NDArray[np.float32]
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

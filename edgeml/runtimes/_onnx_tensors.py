@@ -41,12 +41,25 @@ class Opened:
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in given)
         return model.SerializeToString(), made
 
+    def sources(self, node: Any) -> tuple[str, ...]:
+        """Return the nodes whose results a node reads, those that only round left out."""
+        found: list[str] = []
+        for name in node.input:
+            maker = self._maker(name)
+            if maker is not None:
+                found += self.sources(maker) if maker.op_type in ROUNDING else [maker.name]
+        return tuple(found)
+
+    def _maker(self, name: str) -> Any:
+        return next((node for node in self._live if name in node.output), None)
+
     def real(self, name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
         """Return a tensor in real numbers: of integers, by the scale that they are made or read with."""
         values = tensors[name]
         if values.dtype.kind == "f":
             return values.astype(np.float32)
-        made = next((node for node in self._live if name in node.output and node.op_type == "QuantizeLinear"), None)
+        made = self._maker(name)
+        made = made if made is not None and made.op_type == "QuantizeLinear" else None
         read = next((node for node in self._live if name in node.input and node.op_type == "DequantizeLinear"), None)
         node: Any = made or read
         scale = self._constants.get(node.input[1]) if node is not None else None

@@ -130,11 +130,12 @@ def _made_by_all(kept: Any, opened: Interpreter, inputs: Arrays, size: int) -> l
             parts[index].append(kept.get_tensor(index))
     real = {i: _described(details[i]).real(np.concatenate(parts[i])[:rows]) for i in wanted if parts[i][0].ndim}
     return [
-        Made(details[i]["name"], kind, range_of(real[k] for k in sources if k in real), real[i])
+        Made(details[i]["name"], kind, range_of(real[k] for k in sources if k in real), real[i],
+             tuple(details[k]["name"] for k in sources if k in real))
         for kind, sources, made in operators
         for i in made
         if i in real
-    ]
+    ]  # fmt: skip
 
 
 def _is_real(detail: dict[str, Any]) -> bool:

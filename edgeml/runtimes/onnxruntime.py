@@ -105,7 +105,7 @@ class Session:
             if values is not None:
                 entered = [graph.real(name, tensors) for name in node.input if name in tensors]
                 inputs_range = range_of(array for array in entered if array is not None)
-                found.append(Made(node.name, node.op_type, inputs_range, values))
+                found.append(Made(node.name, node.op_type, inputs_range, values, graph.sources(node)))
         return found
 
 
