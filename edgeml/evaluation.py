@@ -40,21 +40,20 @@ def _only(outputs: Mapping[str, Probabilities]) -> Probabilities:
 def metrics(
     probabilities: Mapping[str, Probabilities], labels: NDArray[np.int64], *, balanced: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the manifest's rows: file, split, accuracy with interval, expected calibration error.
-
-    ``balanced``: the mean recall as well.
-    """
+    """Return the manifest's rows: file, split, accuracy with interval; ``balanced``: the mean recall as well."""
     return [
-        {"file": name, "split": "test", **scored(p, labels, balanced=balanced),
-         "calibration_error": intervals.calibration_error(np.asarray(p), labels)}
-        for name, p in probabilities.items()
-    ]  # fmt: skip
+        {"file": name, "split": "test", **scored(p, labels, balanced=balanced)} for name, p in probabilities.items()
+    ]
 
 
 def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced: bool = False) -> dict[str, Any]:
-    """Return the accuracy of (N, K) with its 95 % interval; ``balanced``: also the mean recall of the classes."""
+    """Return the accuracy of (N, K) with its 95 % interval, and the expected calibration error.
+
+    ``balanced``: also the mean recall of the classes.
+    """
     predicted = probabilities.argmax(axis=1)
     row = intervals.accuracy(predicted, labels)
+    row["calibration_error"] = intervals.calibration_error(probabilities, labels)
     if balanced:
         mean = intervals.balanced_accuracy(predicted, labels)
         row |= {"balanced_accuracy": mean["accuracy"], "balanced_interval_95": mean["interval_95"]}

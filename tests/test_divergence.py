@@ -116,7 +116,7 @@ def test_models_inside_models_and_layers_called_twice(tmp_path):
     samples = {"pixels": pictures(12, (8, 8, 3))}
     for artifact in exporting.write(model, tmp_path, ["tflite", "onnx"], ["float32"], None, SILENT):
         rows = table(model, artifact, inputs=samples)
-        # the converter of TFLite adds a bias behind the next layer where nothing is between: two tensors are none of Keras
+        # the converter of TFLite adds a bias behind the next layer where nothing is between
         denses = ["shared"] if artifact.target == "tflite" else ["wide", "shared", "shared"]
         assert [row.layer for row in rows] == ["first", "inside", "mean", *denses, "last"]
         assert all(row.is_within for row in rows)
