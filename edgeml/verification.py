@@ -1,6 +1,6 @@
 """Every staged file is proven against the Keras reference: each in every configuration that its runtimes have.
 
-    trained Keras = folded Keras = each TFLite file = each ONNX file
+    members averaged = trained Keras = folded Keras = each TFLite file = each ONNX file
 
 A file is run on all real inputs in its default configuration, on some of them in the others (``configurations``); in
 each of them on inputs that no data set holds (``probes``), too. Of those, float files are judged where
@@ -11,12 +11,12 @@ fails, the layer is named at which it parts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edgeml import configurations, divergence, parity, probes, recipe
+from edgeml import configurations, divergence, ensemble, parity, probes, recipe
 from edgeml.configurations import InBatches, Remembering
 from edgeml.errors import DataError, ParityError
 from edgeml.exporting import Artifact, OnEvent
@@ -30,7 +30,17 @@ SOME, PROBES, FEWEST_PROBES = 512, 64, 8  # real inputs where not all are due; i
 MOST_MACS = 2**31  # on real inputs in a configuration that is not the default one (2 s of reference kernels)
 PROBED = 1 / 8  # of them, on probes
 STEADY = 0.05  # of a limit, that one rounding of a probe may move the reference by; files are within four times
+MEAN = "members = ensemble"
 SHOWN = 3  # failures of one file
+
+
+@dataclass(frozen=True)
+class Members:
+    """Keras models of one input and one output, how much each weighs, and by which mean they are averaged."""
+
+    models: Sequence[Any]
+    weights: Sequence[float]
+    mean: str
 
 
 def prove(
@@ -41,6 +51,7 @@ def prove(
     name: str,
     gates: recipe.Verify,
     on_event: OnEvent = lambda event: None,
+    members: Members | None = None,
 ) -> list[Parity]:
     """Compare trained = folded, and folded = each file in each configuration, on ``samples`` (called ``name``).
 
@@ -52,6 +63,7 @@ def prove(
         name: what they are called in rows and errors.
         gates: limits.
         on_event: told of warnings.
+        members: of an ensemble, what its graph was compiled from.
 
     Returns:
         A row per comparison; the first of a file is that of its default configuration on all samples.
@@ -61,7 +73,7 @@ def prove(
             which each file parts from Keras.
     """
     proof = _Proof(folded, original, samples, name, gates)
-    rows = [*proof.of_folding()]
+    rows = [*proof.of_members(members), *proof.of_folding()]
     for artifact in artifacts:
         rows += proof.of_file(artifact)
     for warning in dict.fromkeys([*(f"{row.file}: {text}" for row in rows for text in row.warnings), *proof.notes]):
@@ -98,6 +110,12 @@ class _Proof:
             spread = np.ptp(parity.as_compared(values.astype(np.float64), kind)) if kind != parity.MIXTURE else 1.0
             keep &= moved[key] <= STEADY * limit * (spread or 1.0)
         return {key: values[keep] for key, values in inputs.items()}
+
+    def of_members(self, members: Members | None) -> Iterator[Parity]:
+        """Compare the graph of an ensemble with the mean of its members."""
+        if members is not None:
+            graph, (inputs, name) = Reference(self.original), self.all
+            yield self._row(_Mean(members, graph), graph, inputs, name, "model.keras", MEAN, "float32")
 
     def of_folding(self) -> Iterator[Parity]:
         """Compare the folded model with the trained one."""
@@ -172,6 +190,8 @@ class _Proof:
         if row.measure == parity.SIGNATURE:
             return ""
         inputs = self.probes if row.inputs == "probes" else self.all[0]
+        if row.what == MEAN:
+            return ""
         if artifact is None:
             table = divergence.folding_table(
                 self.original, self.folded, Reference(self.original), Reference(self.folded), inputs
@@ -194,6 +214,21 @@ class _Proof:
             " float32 does not carry it; give --samples as it was trained on."
             if own > self.gates.float32_max_range_error else ""
         )  # fmt: skip
+
+
+class _Mean(InBatches):
+    """The members of an ensemble, each run by itself and averaged in float64, with the signature of its graph."""
+
+    def __init__(self, members: Members, graph: Loaded) -> None:
+        super().__init__(graph, configurations.BATCH)
+        self._members, self._references = members, [Reference(model) for model in members.models]
+
+    def predict(self, inputs: Arrays) -> dict[str, Any]:
+        """Return the mean for all rows."""
+        (x,), (output,) = inputs.values(), self.signature.outputs
+        said = [one.predict({one.signature.inputs[0].name: x}) for one in self._references]
+        probabilities = np.stack([next(iter(outputs.values())).astype(np.float64) for outputs in said])
+        return {output.name: ensemble.blend(probabilities, np.array(self._members.weights), self._members.mean)}
 
 
 def _probes(samples: Arrays, count: int) -> Arrays:

@@ -313,7 +313,7 @@ def test_an_ensemble_becomes_files_like_any_network(mean, tmp_path):
     assert "split" in kinds(folded)
     artifacts = exporting.write(folded, tmp_path, ["tflite", "onnx"], ["float32", "int8"], {"image": X}, print)
     rows = verification.prove(folded, trained, artifacts, {"image": X}, "random", recipe.Verify())
-    assert len(networks.first_rows(rows)) == 5
+    assert len([row for row in networks.first_rows(rows) if row.gate != "tflm"]) == 5
     assert all(row.passed for row in rows)
     for artifact in artifacts:
         read = {"tflite": tflite_operators, "onnx": onnx_operators}[artifact.target]

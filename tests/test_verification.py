@@ -1,15 +1,17 @@
 """What a file is proven against, how it is run for that, and what is said where it fails."""
 
+import time
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
-from networks import first_rows, nudge, pictures, separable
+from networks import first_rows, nudge, pictures, randomise, separable
 
 import edgeml
 from edgeml import configurations, exporting, probes, recipe, verification
 from edgeml.configurations import CONFIGURATIONS, Configuration, InBatches, Remembering
+from edgeml.ensemble import compile_ensemble, fold_ensemble
 from edgeml.errors import DataError, ParityError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.runtimes import open_model, tflm
@@ -147,6 +149,20 @@ def test_gates_are_overridden(written):
         verification.prove(folded, model, artifacts[3:], MANY, "test", strict)
 
 
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_the_graph_of_an_ensemble_is_held_against_its_members(mean):
+    pair, weights = [separable(seed=1), separable(seed=2)], (0.7, 0.3)
+    graph = compile_ensemble(pair, weights, mean)
+    folded, x = fold_ensemble(graph).model, {graph.inputs[0].name: pictures(30)}
+    members = verification.Members(pair, weights, mean)
+    rows = verification.prove(folded, graph, [], x, "test", GATES, members=members)
+    assert [row.what for row in rows] == ["members = ensemble", "trained = folded", "trained = folded"]
+    assert all(row.passed for row in rows)
+    other = verification.Members(pair, weights[::-1], mean)
+    with pytest.raises(ParityError, match=r"^parity on test: model\.keras \(members = ensemble\): "):
+        verification.prove(folded, graph, [], x, "test", GATES, members=other)
+
+
 # ---- inputs, batches
 
 
@@ -217,3 +233,23 @@ def test_a_file_that_microcontrollers_cannot_run_is_told(written, monkeypatch, t
     assert "TensorFlow Lite Micro cannot open it" in told[-1].message
     with pytest.raises(DataError, match="cannot open it"):
         tflm.open_model(artifacts[1].path)
+
+
+@pytest.mark.slow
+def test_ten_thousand_images_take_less_than_two_minutes(tmp_path):
+    """A network of 30 thousand parameters, in four files and all configurations."""
+    x = inputs = keras.Input((28, 28, 1), name="pixels")
+    x = keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu")(x)
+    for width, stride in ((64, 1), (96, 2), (128, 1), (64, 1)):
+        x = keras.layers.DepthwiseConv2D(3, strides=stride, padding="same", activation="relu")(x)
+        x = keras.layers.Conv2D(width, 1, activation="relu")(x)
+    x = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
+    model = randomise(keras.Model(inputs, keras.layers.Softmax(name="p")(x)))
+    assert 28_000 < model.count_params() < 34_000
+    samples = {"pixels": pictures(10_000, (28, 28, 1))}
+    some = {"pixels": samples["pixels"][:64]}
+    files = exporting.write(model, tmp_path, ["tflite", "onnx"], ["float32", "int8"], some, SILENT)
+    start = time.monotonic()
+    rows = verification.prove(model, model, files, samples, "test", GATES)
+    assert time.monotonic() - start < 120
+    assert all(row.samples == 10_000 for row in first_rows(rows) if row.gate != "tflm")
