@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgeml.parity import FLOATS, VALUES, measure
 from edgeml.recipe import Verify
 from edgeml.runtimes import Arrays, Loaded, Made
+from edgeml.runtimes.keras import leaves
 from edgeml.targets._scopes import layers_of
 
 MOST_ROWS = 64
@@ -77,7 +78,7 @@ def table(
     if not keras or not own:
         return []
     pairs = _paired(own, keras, [layers.get(m.name, ()) if layers else layers_of(model, m.name) for m in own])
-    kernels = {layer.name for layer in model._flatten_layers() if any(hasattr(layer, name) for name in KERNELS)}
+    kernels = {name for name, layer in leaves(model).items() if any(hasattr(layer, kernel) for kernel in KERNELS)}
     found: dict[int, LayerError] = {}
     for made, places, names in pairs:
         row, place = min(
@@ -98,8 +99,8 @@ def folding_table(trained: Any, folded: Any, first: Loaded, second: Loaded, inpu
     A row names the layer with weights before it.
     """
     fed = _some(first, inputs)
-    plain = {layer.name for layer in trained._flatten_layers() if not layer.weights}
-    weighted = {layer.name for layer in folded._flatten_layers() if layer.weights and not hasattr(layer, "layers")}
+    plain = {name for name, layer in leaves(trained).items() if not layer.weights}
+    weighted = {name for name, layer in leaves(folded).items() if layer.weights}
     want = {made.name: made for made in first.layers(fed) or () if made.name in plain}
     found, last = [], ""
     for made in second.layers(fed) or ():

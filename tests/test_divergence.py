@@ -9,6 +9,7 @@ from networks import nudge, pictures, separable
 
 from edgeml import divergence, exporting, recipe
 from edgeml.divergence import DECIBELS, SHARE, LayerError
+from edgeml.ensemble import compile_ensemble, fold_ensemble
 from edgeml.folding import fold_batch_norm
 from edgeml.precisions import OWN, PRECISIONS
 from edgeml.runtimes import open_model
@@ -118,7 +119,7 @@ def test_models_inside_models_and_layers_called_twice(tmp_path):
         rows = table(model, artifact, inputs=samples)
         # the converter of TFLite adds a bias behind the next layer where nothing is between
         denses = ["shared"] if artifact.target == "tflite" else ["wide", "shared", "shared"]
-        assert [row.layer for row in rows] == ["first", "inside", "mean", *denses, "last"]
+        assert [row.layer for row in rows] == ["first", "inner/inside", "mean", *denses, "last"]
         assert all(row.is_within for row in rows)
     assert not [layer for layer in model._flatten_layers() if "call" in vars(layer)], "Keras is left as it was"
 
@@ -142,3 +143,16 @@ def test_without_a_layer_out_of_its_limit_the_largest_step_is_it():
     assert divergence.first_diverging(decibels).error == 20.0
     assert divergence.first_diverging([row(40.0, measure=DECIBELS), row(39.0, measure=DECIBELS)]).error == 39.0
     assert divergence.first_diverging([]) is None
+
+
+def test_layers_of_members_are_told_apart(tmp_path):
+    """Members of one space have layers of the same names."""
+    pair = [separable(seed=1), separable(seed=2)]
+    folded = fold_ensemble(compile_ensemble(pair, (0.5, 0.5))).model
+    samples = {folded.inputs[0].name: pictures(20)}
+    for artifact in exporting.write(folded, tmp_path, ["tflite", "onnx"], ["float32"], None, SILENT):
+        found = [row.layer for row in table(folded, artifact, inputs=samples) if row.layer.endswith("middle")]
+        assert len(set(found)) == 2, found
+    nudge(tmp_path / "model.onnx")
+    first = divergence.first_diverging(table(folded, artifact, inputs=samples))
+    assert (first.layer in found, first.is_within) == (True, False)

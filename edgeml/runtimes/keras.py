@@ -75,6 +75,15 @@ def output_names(model: Any) -> list[str]:
     return found
 
 
+def leaves(model: Any, *inside: str) -> dict[str, Any]:
+    """Return the layers of a model by name, those of models inside it by path: ``member_0/conv_1``."""
+    found: dict[str, Any] = {}
+    for layer in getattr(model, "layers", ()):  # a stand-in for a model has none
+        path = (*inside, layer.name)
+        found |= leaves(layer, *path) if hasattr(layer, "layers") else {"/".join(path): layer}
+    return found
+
+
 class Reference:
     """A Keras model behind the ``Loaded`` protocol."""
 
@@ -116,11 +125,11 @@ class Reference:
 
         found: list[Made] = []
 
-        def note(layer: Any, entered: Any, left: Any) -> None:
+        def note(name: str, layer: Any, entered: Any, left: Any) -> None:
             arrays, outputs = ([_array(t) for t in keras.tree.flatten(side) if keras.ops.is_tensor(t)]
                                for side in (entered, left))  # fmt: skip
             for output in outputs:
-                found.append(Made(layer.name, type(layer).__name__, range_of(arrays), output.astype(np.float32)))
+                found.append(Made(name, type(layer).__name__, range_of(arrays), output.astype(np.float32)))
 
         with _overheard(self._model, note):
             self._run(inputs)
@@ -134,24 +143,24 @@ def _array(tensor: Any) -> NDArray[Any]:
 
 
 @contextmanager
-def _overheard(model: Any, note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-    """Tell ``note`` of every call of a layer: the layer, what enters and what leaves it."""
-    leaves = [layer for layer in model._flatten_layers() if not hasattr(layer, "layers")]
+def _overheard(model: Any, note: Callable[[str, Any, Any, Any], None]) -> Iterator[None]:
+    """Tell ``note`` of every call of a layer: its name, the layer, what enters and what leaves it."""
+    heard = {id(layer): (name, layer) for name, layer in leaves(model).items()}.values()  # each once
 
-    def listening(layer: Any) -> Callable[..., Any]:
+    def listening(name: str, layer: Any) -> Callable[..., Any]:
         own = layer.call
 
         def call(*args: Any, **options: Any) -> Any:
             result = own(*args, **options)
-            note(layer, args, result)
+            note(name, layer, args, result)
             return result
 
         return call
 
-    for layer in leaves:
-        object.__setattr__(layer, "call", listening(layer))  # Keras tracks what is set in its own way
+    for name, layer in heard:
+        object.__setattr__(layer, "call", listening(name, layer))  # Keras tracks what is set in its own way
     try:
         yield
     finally:
-        for layer in leaves:
+        for _, layer in heard:
             object.__delattr__(layer, "call")
