@@ -55,11 +55,8 @@ def deliver(
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
-            what = f"test ({len(arrays['test'][0])})"
-            parity = prove(
-                graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify, on_event,
-                _members(assembled),
-            )  # fmt: skip
+            asked = f"test ({len(arrays['test'][0])})", recipe.verify, on_event, _members(assembled)
+            parity = prove(graph.folding.model, graph.trained, artifacts, samples, *asked)
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
