@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import recipe
+from edgeml import intervals, recipe
 from edgeml.runtimes import Arrays, Loaded, Signature
 
 Float = NDArray[np.float64]
@@ -112,7 +112,7 @@ def compare_integers(
 ) -> Parity:
     """Run an integer file in two runtimes: of how many rows all outputs are equal to the bit, and the decisions.
 
-    A share that is due of few rows is rounded down to whole ones.
+    A share fails where all of its 95 % interval is below what is due: of few rows chance takes some.
     """
     expected, got = reference.predict(inputs), other.predict(inputs)
     pairs = [(np.asarray(want, np.float64), np.asarray(got[name], np.float64)) for name, want in expected.items()]
@@ -122,7 +122,7 @@ def compare_integers(
     seen = measure(first, second, VALUES)
     least, alike = gates.tflm_min_equal_rows, gates.tflm_min_top1
     checks = [
-        (f"equal {what} {share:.4f} < {due:g}", share < int(due * len(same)) / len(same))
+        (f"equal {what} {share:.4f} < {due:g}", intervals.proportion(round(share * len(same)), len(same))[1] < due)
         for what, share, due in (("rows", equal, least), ("decisions", agreement, alike))
     ]
     failures = tuple(text for text, is_broken in checks if is_broken)

@@ -307,3 +307,16 @@ def test_the_reference_runs_in_batches(exported):
     alone = reference.predict({"pixels": many[299:]})["scores"]
     np.testing.assert_allclose(reference.predict({"pixels": many})["scores"][299:], alone, atol=1e-6)
     np.testing.assert_allclose(file.predict({"pixels": many})["scores"][299:], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong", "passes"), [(60, 3, True), (512, 12, True), (512, 26, False), (60, 9, False)]
+)
+def test_equal_integers_are_counted_and_chance_takes_some_of_few(rows, wrong, passes):
+    values = np.random.default_rng(0).integers(-128, 128, (rows, 3)).astype(float)
+    other = values.copy()
+    other[:wrong, 1] += 1e-3  # no decision changes
+    row = parity.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
+    assert (row.gate, row.error, row.top1_agreement) == ("tflm", 1 - wrong / rows, 1.0)
+    assert row.passed is passes
+    assert passes or row.failures == (f"equal rows {row.error:.4f} < 0.98",)
