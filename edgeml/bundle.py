@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeml
-from edgeml import run_folder
+from edgeml import probes, run_folder
 from edgeml.errors import IntegrityError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.machine import conditions
@@ -109,19 +109,10 @@ def _swap(staging: Path, place: Path) -> None:
 
 
 def golden_inputs(samples: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.float32]:
-    """Return 64 inputs, (64, …): real ones spread over ``samples`` (N, …), then extremes of the value range."""
-    low, high = value_range
+    """Return 64 inputs, (64, …): real ones spread over ``samples`` (N, …), then ``probes`` of the value range."""
     rows = np.linspace(0, len(samples) - 1, min(GOLDEN_REAL, len(samples))).astype(int)
     real = samples[rows].astype("float32")
-    shape, rng = real.shape[1:], np.random.default_rng(0)
-    flat = [np.full(shape, value, "float32") for value in (0.0, low, high, (low + high) / 2)]
-    half = np.where(np.arange(np.prod(shape)).reshape(shape) % 2, low, high).astype("float32")
-    count = GOLDEN_SAMPLES - len(real) - len(flat) - 1
-    noise = rng.uniform(low, high, (count // 2, *shape)).astype("float32")
-    dots = np.full((count - count // 2, *shape), low, "float32")
-    for dot in dots.reshape(len(dots), -1):
-        dot[rng.integers(dot.size)] = high
-    return np.concatenate([real, np.stack([*flat, half]), noise, dots])
+    return np.concatenate([real, probes.drawn(real.shape[1:], value_range, GOLDEN_SAMPLES - len(real))])
 
 
 def golden_arrays(key: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -29,6 +29,7 @@ from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
 from edgeml.search.candidates import Candidate
+from edgeml.verification import Members, prove
 
 
 def deliver(
@@ -54,10 +55,8 @@ def deliver(
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
-            what = f"test ({len(arrays['test'][0])})"
-            parity = exporting.prove(
-                graph.folding.model, graph.trained, artifacts, samples, what, recipe.verify, on_event
-            )
+            asked = f"test ({len(arrays['test'][0])})", recipe.verify, on_event, _members(assembled)
+            parity = prove(graph.folding.model, graph.trained, artifacts, samples, *asked)
         with timed(seconds, "benchmark"):
             on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
@@ -82,6 +81,14 @@ def deliver(
     run.ledger.append("run_ended", finished=True, bundle=str(place), seconds=dict(seconds))
     manifest: dict[str, Any] = report["manifest"]
     return manifest
+
+
+def _members(assembled: Assembled) -> Members | None:
+    """Return what the graph of an ensemble was compiled from; None of a single network, or of a compressed graph."""
+    choice = assembled.choice
+    if len(choice.members) < 2 or assembled.compression:
+        return None
+    return Members([assembled.field.models[i] for i in choice.members], choice.weights, choice.mean)
 
 
 def _rivals(

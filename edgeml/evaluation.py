@@ -61,6 +61,27 @@ def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced:
     return row
 
 
+def with_drops(
+    rows: Sequence[Mapping[str, Any]],
+    probabilities: Mapping[str, Probabilities],
+    labels: NDArray[np.int64],
+    artifacts: Sequence[Artifact],
+) -> list[dict[str, Any]]:
+    """Add to the rows of files of other precisions how far they fall below the best of float32, with its interval."""
+    right = {name: np.asarray(p).argmax(axis=1) == labels for name, p in probabilities.items()}
+    floats = [a.path.name for a in artifacts if a.precision == "float32"]
+    if not floats:
+        return [dict(row) for row in rows]
+    best = max(floats, key=lambda name: float(right[name].mean()))
+    return [dict(row) | ({} if row["file"] in floats else _drop(best, right[best], right[row["file"]])) for row in rows]
+
+
+def _drop(file: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, Any]:
+    only, only_other = int(np.sum(before & ~after)), int(np.sum(after & ~before))
+    return {"against": file, "accuracy_drop": (only - only_other) / len(before),
+            "accuracy_drop_interval_95": list(intervals.paired_difference(only, only_other, len(before)))}  # fmt: skip
+
+
 def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], gates: Verify) -> None:
     """Hold each file of another precision against the best of float32.
 
@@ -76,9 +97,11 @@ def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact],
         drop = best_float - row["accuracy"]
         if drop > limit + 1e-9:
             low, high = row["interval_95"]
+            ends = row.get("accuracy_drop_interval_95")
+            within = f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]" if ends else ""
             raise GateError(
-                f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is {100 * drop:.2f} points"
-                f" below float32; at most {100 * limit:g} are allowed. Raise"
+                f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is"
+                f" {100 * drop:.2f}{within} points below float32; at most {100 * limit:g} are allowed. Raise"
                 f" verify.{artifact.precision}_max_accuracy_drop, or export float32 only."
             )
 

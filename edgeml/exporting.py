@@ -6,23 +6,21 @@ A file that another one starts from (ONNX int8 from TFLite int8) is written firs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeml import arena, parity, plugins, precisions, recipe
-from edgeml.errors import DataError, ParityError, TargetError, UsageError
+from edgeml import arena, plugins, precisions
+from edgeml.errors import DataError, TargetError, UsageError
 from edgeml.exportable import check_precision
-from edgeml.parity import Parity
 from edgeml.precisions import NATIVE
 from edgeml.quantization import Climb
 from edgeml.records import Cost, Event, to_json
-from edgeml.runtimes import Arrays, Loaded, Signature, Tensor, open_model
-from edgeml.runtimes.keras import Reference
-from edgeml.targets import Quantization
+from edgeml.runtimes import Arrays, Signature, Tensor, open_model
+from edgeml.targets import Quantization, Written
 from edgeml.tflite_operators import tflite_operators
 
 OnEvent = Callable[[Event], None]
@@ -30,7 +28,10 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Artifact:
-    """One exported file: where it lies, what it is, how it was quantized, by which steps, and what goes in and out."""
+    """One exported file: where it lies, what it is, how it was quantized, by which steps, and what goes in and out.
+
+    ``layers``: the Keras layers of its nodes, where their names do not say them.
+    """
 
     path: Path
     target: str
@@ -38,6 +39,7 @@ class Artifact:
     quantization: Quantization | None
     signature: Signature
     climb: Climb | None = None
+    layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def words(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -144,16 +146,16 @@ def _write_one(
     climb = climbs.get(precision)
     if climb and target == climb.target:
         path.write_bytes(climb.content)
-        quantization: Quantization | None = climb.quantization
+        done = Written(climb.quantization)
     else:
         source = climb.model if climb else model
-        quantization = module.export(source, precision, path, sources, calibration, batch, io)
+        done = module.export(source, precision, path, sources, calibration, batch, io) or Written()
     try:
         signature = open_model(path).signature
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ").rstrip(".")
         raise TargetError(f"{target} {precision}: what was written is refused: {reason}. Export float32.") from error
-    written[target, precision] = Artifact(path, target, precision, quantization, signature, climb)
+    written[target, precision] = Artifact(path, target, precision, done.quantization, signature, climb, done.layers)
 
 
 def as_written(cost: Cost, artifacts: Sequence[Artifact]) -> Cost:
@@ -164,64 +166,6 @@ def as_written(cost: Cost, artifacts: Sequence[Artifact]) -> Cost:
     arenas = {a.precision: arena.file_arena_bytes(tflite_operators(a.path)) for a in artifacts
               if (a.target, a.precision) == ("tflite", "int8")}  # fmt: skip
     return replace(cost, file_bytes=sizes, arena_bytes=arenas or cost.arena_bytes)
-
-
-class _Once:
-    """A model that is asked for the same outputs again and again, and computes them once."""
-
-    def __init__(self, model: Loaded) -> None:
-        self.signature, self.runtime, self.single = model.signature, model.runtime, model.single
-        self._model = model
-        self._last: tuple[Arrays, dict[str, Any]] | None = None
-
-    def predict(self, inputs: Arrays) -> dict[str, Any]:
-        """Return the outputs for all rows of ``inputs``."""
-        if self._last is None or self._last[0] is not inputs:
-            self._last = inputs, self._model.predict(inputs)
-        return self._last[1]
-
-
-def prove(
-    folded: Any,
-    original: Any,
-    artifacts: Sequence[Artifact],
-    samples: Arrays,
-    name: str,
-    gates: recipe.Verify,
-    on_event: OnEvent = lambda event: None,
-) -> list[Parity]:
-    """Compare trained = folded, and folded = each file, on ``samples`` (called ``name``); tell warnings.
-
-    Raises:
-        ParityError: something differs; the message gathers every failure with its figures.
-    """
-    kinds = parity.output_kinds(folded)
-    reference: Loaded = _Once(Reference(folded))
-
-    def row(first: Loaded, second: Loaded, file: str, what: str, precision: str) -> Parity:
-        return parity.compare(
-            first, second, samples, gates, file=file, what=what, inputs_name=name, precision=precision, kinds=kinds
-        )
-
-    rows = [row(Reference(original), reference, "model.keras", "trained = folded", "float32")]
-    for artifact in artifacts:
-        loaded = open_model(artifact.path)
-        rows.append(row(reference, loaded, artifact.path.name, "file = folded", artifact.precision))
-    for one in rows:
-        for warning in one.warnings:
-            on_event(Event("verify", f"warning: {one.file}: {warning}"))
-    failed = [f"{r.file} ({r.what}): {'; '.join(r.failures)}" for r in rows if not r.passed]
-    if failed:
-        outputs = reference.predict(samples)
-        moved = parity.own_rounding(reference, samples, outputs)
-        own = max(float(moved[name].max()) / (float(np.ptp(values)) or 1.0) for name, values in outputs.items())
-        hint = (
-            f" One rounding of the inputs changes the model's own outputs by {own:.0e} of their range: on these inputs"
-            " float32 does not carry it; give --samples as it was trained on."
-            if own > gates.float32_max_range_error else ""
-        )  # fmt: skip
-        raise ParityError(f"parity on {name}: {' | '.join(failed)}. Nothing was written to the output folder.{hint}")
-    return rows
 
 
 def quantization_json(artifact: Artifact) -> dict[str, Any]:

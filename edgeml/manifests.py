@@ -63,6 +63,7 @@ def report(
     x = x.astype("float32")
     by_file = evaluation.files(artifacts, x, kind_of(x.shape[1:]).sample)
     rows = evaluation.metrics(by_file, y, balanced=pipeline.is_skewed(run))
+    rows = evaluation.with_drops(rows, by_file, y, artifacts)
     evaluation.check_drop(rows, artifacts, run.recipe.verify)
     dataset = run.dataset()
     labels = dataset["labels"]
@@ -180,8 +181,9 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json, samples: Inputs
         "labels.txt": {"role": "labels"},
     }
     for a in artifacts:
-        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision,
-                              "batch": a.signature.batch}  # fmt: skip
+        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision, "batch": a.signature.batch}
+        if a.layers:
+            roles[a.path.name]["layers"] = to_json(a.layers)
         if a.quantization:
             roles[a.path.name]["quantization"] = {
                 **exporting.quantization_json(a), "calibration": calibration if is_calibrated([a.precision]) else {},
@@ -235,6 +237,7 @@ def _manifest(
         "folding": folding_json(graph),
         "metrics": metrics,
         "parity": [to_json(row) for row in parity],
+        "gates": to_json(recipe.verify),
         "latency": [to_json(row) for row in latency],
         "recipe_sha256": recipe_file.sha256(recipe),
         "data_sha256": hashlib.sha256(json.dumps([p["sha256"] for p in parts.values()]).encode()).hexdigest(),

@@ -20,6 +20,7 @@ from edgeml.parity import MIXTURE, SOFTMAX, Parity, output_kinds
 from edgeml.records import Event, to_json
 from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
+from edgeml.verification import prove
 
 RANDOM_SAMPLES = 64
 LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
@@ -89,16 +90,15 @@ def export(
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
-        parity = exporting.prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
-        on_event(Event("benchmark", "interleaved rounds"))
-        latency = _timed(artifacts, inputs)
-        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency)
-        report = _report(manifest, graph, samples is None)
-        manifests.write(folder, report, graph, artifacts, inputs, fed, "given")
+        parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
+        latency = _timed(artifacts, inputs, on_event)
+        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency, limits)
+        manifests.write(folder, _report(manifest, graph, samples is None), graph, artifacts, inputs, fed, "given")
     return place
 
 
-def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]]) -> list[Latency]:
+def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]], on_event: Any) -> list[Latency]:
+    on_event(Event("benchmark", "interleaved rounds"))
     precision = {a.path.name: a.precision for a in artifacts}
     return timing.measure(
         {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS
@@ -244,6 +244,7 @@ def _manifest(
     labels: Sequence[str] | None,
     parity: Sequence[Parity],
     latency: Sequence[Latency],
+    gates: recipe.Verify,
 ) -> dict[str, Any]:
     model = graph.folding.model
     named, count = _classes(model)
@@ -265,7 +266,7 @@ def _manifest(
         "files": [], "members": [],
         "cost": {**to_json(graph.cost), "not_counted": [operator.name for operator in not_counted(graph.operators)]},
         "budget": {"asked": {}, "violations": []}, "folding": manifests.folding_json(graph), "metrics": [],
-        "parity": [to_json(row) for row in parity], "latency": [to_json(row) for row in latency],
+        "parity": to_json(parity), "gates": to_json(gates), "latency": to_json(latency),
         "recipe_sha256": None, "data_sha256": None,
     }  # fmt: skip
 
@@ -284,5 +285,5 @@ def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, A
             {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
             for o in graph.operators
         ],
-        "gates": {}, "seconds": {},
+        "gates": manifest["gates"], "seconds": {},
     }  # fmt: skip

@@ -11,18 +11,20 @@ files with weights or activations as integers by signal-to-quantization-noise ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import recipe
+from edgeml import intervals, recipe
 from edgeml.runtimes import Arrays, Loaded, Signature
 
 Float = NDArray[np.float64]
 ENSEMBLE = "ensemble"  # the name of a compiled ensemble
 SOFTMAX, MIXTURE, VALUES = "softmax", "mixture", "values"  # what a graph ends in: softmax, a mean of them, else
+NO_GATE = "none"
+SIGNATURE = "signature"  # what is judged where nothing was run
 FLOATS = ("float32", "float16")  # compute in real numbers with weights as they are, or rounded
 LEAST_RANGE = 0.05  # of logits, or of the largest value: a smaller range is within a few roundings of float32
 MOST_DB = 200.0  # of equal outputs; float32 itself carries 144 dB
@@ -34,6 +36,8 @@ class Parity:
     """One comparison: what was compared on which inputs, the figure that is judged, its limit, and what else was seen.
 
     ``error`` and ``limit`` are in the unit that ``measure`` names. ``top1_agreement`` counts rows outside ties.
+    ``configuration`` says how the file was run. ``gate`` is the precision whose gates judge it, or ``none``: figures
+    are stated then, and only numbers that are none fail.
     """
 
     file: str
@@ -53,6 +57,7 @@ class Parity:
     passed: bool
     failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    configuration: str = ""
 
 
 def mismatches(reference: Signature, other: Signature) -> list[str]:
@@ -83,18 +88,53 @@ def compare(
     inputs_name: str,
     precision: str,
     kinds: Sequence[str],
+    is_judged: bool = True,
 ) -> Parity:
-    """Run both models on ``inputs`` and judge the first model's outputs against the second's, all outputs together."""
+    """Run both models on ``inputs`` and judge the second model's outputs against the first's, all outputs together.
+
+    Where ``is_judged`` is False, figures are stated and only numbers that are none fail.
+    """
     broken = mismatches(reference.signature, other.signature)
     samples = len(next(iter(inputs.values())))
     if broken:
         nan = float("nan")
-        return Parity(file, reference.runtime, what, inputs_name, samples, precision, "signature", nan, nan, nan, nan,
+        return Parity(file, reference.runtime, what, inputs_name, samples, precision, SIGNATURE, nan, nan, nan, nan,
                       nan, None, None, False, tuple(broken))  # fmt: skip
     expected, got = reference.predict(inputs), other.predict(inputs)
     names = [tensor.name for tensor in reference.signature.outputs]
     pairs = [(np.asarray(expected[name], np.float64), np.asarray(got[name], np.float64)) for name in names]
-    return _judged(pairs, gates, file, reference.runtime, what, inputs_name, precision, kinds)
+    row = _judged(pairs, gates, file, reference.runtime, what, inputs_name, precision, kinds)
+    return row if is_judged else _stated(row)
+
+
+def compare_integers(
+    reference: Loaded, other: Loaded, inputs: Arrays, gates: recipe.Verify, *, file: str, inputs_name: str
+) -> Parity:
+    """Run an integer file in two runtimes: of how many rows all outputs are equal to the bit, and the decisions.
+
+    A share fails where all of its 95 % interval is below what is due: of few rows chance takes some.
+    """
+    expected, got = reference.predict(inputs), other.predict(inputs)
+    pairs = [(np.asarray(want, np.float64), np.asarray(got[name], np.float64)) for name, want in expected.items()]
+    same = np.all([(a == b).reshape(len(a), -1).all(axis=1) for a, b in pairs], axis=0)
+    equal, (first, second) = float(same.mean()), pairs[0]
+    agreement = float((first.argmax(axis=-1) == second.argmax(axis=-1)).mean())
+    seen = measure(first, second, VALUES)
+    least, alike = gates.tflm_min_equal_rows, gates.tflm_min_top1
+    checks = [
+        (f"equal {what} {share:.4f} < {due:g}", intervals.proportion(round(share * len(same)), len(same))[1] < due)
+        for what, share, due in (("rows", equal, least), ("decisions", agreement, alike))
+    ]
+    failures = tuple(text for text, is_broken in checks if is_broken)
+    return Parity(file, f"{reference.runtime}, reference kernels", "same integers", inputs_name, len(same), "tflm",
+                  "share of equal rows, at least", equal, least, seen.max_abs, seen.range_error,
+                  agreement, seen.sqnr_db, seen.cosine, not failures, failures)  # fmt: skip
+
+
+def _stated(row: Parity) -> Parity:
+    """Return a row without a gate: it fails only where numbers are none."""
+    failures = () if np.isfinite(row.max_abs) else ("numbers that are none",)
+    return replace(row, gate=NO_GATE, passed=not failures, failures=failures, warnings=())
 
 
 def _judged(
@@ -108,7 +148,7 @@ def _judged(
     kinds: Sequence[str],
 ) -> Parity:
     by_range = MIXTURE not in kinds  # such a graph is an ensemble, and has one output
-    limit = _float_limit(gates, precision, by_range=by_range)
+    limit = float_limit(gates, precision, by_range=by_range)
     tie = 2 * limit
     measured = [measure(want, have, kind, tie) for (want, have), kind in zip(pairs, kinds, strict=True)]
     worst = max(measured, key=lambda m: m.max_abs)
@@ -133,7 +173,7 @@ def _judged(
                   range_error, agreement, sqnr, cosine, not failures, failures, warnings)  # fmt: skip
 
 
-def _float_limit(gates: recipe.Verify, precision: str, *, by_range: bool) -> float:
+def float_limit(gates: recipe.Verify, precision: str, *, by_range: bool) -> float:
     """Return what logits or probabilities of a float file may differ by; 0 for others, which are judged otherwise."""
     if precision == "float16":
         return gates.float16_max_range_error
@@ -175,17 +215,26 @@ def measure(expected: Float, got: Float, kind: str, tie: float = 0.0) -> Differe
     return Difference(float(difference.max()), range_error, agreement, float(min(sqnr, MOST_DB)), cosine)
 
 
-def own_rounding(model: Loaded, inputs: Arrays, outputs: Arrays) -> dict[str, Float]:
+def own_rounding(
+    model: Loaded, inputs: Arrays, outputs: Arrays, kinds: Sequence[str] | None = None
+) -> dict[str, Float]:
     """Return how far each row of each of its ``outputs`` moves, (N,), when real inputs move by one rounding.
 
-    A network that amplifies it beyond a limit is not carried by float32 on that row: no file can be held to the limit.
+    With ``kinds``, the logits of those that are a softmax. A network that amplifies it beyond a limit is not carried by
+    float32 on that row: no file can be held to the limit.
     """
     moved = {name: x + np.spacing(np.abs(x).max()) if x.dtype.kind == "f" else x for name, x in inputs.items()}
     after = model.predict(moved)
-    return {
-        name: np.abs(after[name].astype(np.float64) - values).reshape(len(values), -1).max(axis=1)
-        for name, values in outputs.items()
-    }
+    found = {}
+    for (name, values), kind in zip(outputs.items(), kinds or [VALUES] * len(outputs), strict=True):
+        one, other = (as_compared(array.astype(np.float64), kind) for array in (after[name], values))
+        found[name] = np.abs(one - other).reshape(len(values), -1).max(axis=1)
+    return found
+
+
+def as_compared(outputs: Float, kind: str) -> Float:
+    """Return what is compared of outputs (N, …): the logits of a softmax, (N, K), centred; else they themselves."""
+    return _logits(outputs.reshape(len(outputs), -1)) if kind == SOFTMAX else outputs
 
 
 def _logits(probabilities: Float) -> Float:

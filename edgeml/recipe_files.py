@@ -89,6 +89,12 @@ class Verify:
     int16x8_min_cosine: float = rule(0.999, "least cosine similarity", min=0.0, max=1.0)
     int16x8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
 
+    tflm_min_equal_rows: float = rule(
+        0.98, "least share of inputs that TensorFlow Lite Micro and LiteRT's reference kernels make equal integers of",
+        min=0.0, max=1.0,
+    )  # fmt: skip
+    tflm_min_top1: float = rule(0.999, "least share of inputs that both decide alike", min=0.0, max=1.0)
+
     def of(self, precision: str, gate: str) -> float | None:
         """Return the limit of a gate for files of one precision, ``max_accuracy_drop`` say; None if it has none."""
         limit: float | None = getattr(self, f"{precision}_{gate}", None)

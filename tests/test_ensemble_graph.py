@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_folding_oracle import precision
 
 import edgeml
-from edgeml import assembly, ensemble, exporting, recipe, scaling
+from edgeml import assembly, ensemble, exporting, recipe, scaling, verification
 from edgeml.ensemble.charge import total
 from edgeml.keras_operators import keras_operators
 from edgeml.onnx_operators import onnx_operators
@@ -312,8 +312,8 @@ def test_an_ensemble_becomes_files_like_any_network(mean, tmp_path):
     folded = ensemble.fold_ensemble(trained, merge=True).model
     assert "split" in kinds(folded)
     artifacts = exporting.write(folded, tmp_path, ["tflite", "onnx"], ["float32", "int8"], {"image": X}, print)
-    rows = exporting.prove(folded, trained, artifacts, {"image": X}, "random", recipe.Verify())
-    assert len(rows) == 5
+    rows = verification.prove(folded, trained, artifacts, {"image": X}, "random", recipe.Verify())
+    assert len([row for row in networks.first_rows(rows) if row.gate != "tflm"]) == 5
     assert all(row.passed for row in rows)
     for artifact in artifacts:
         read = {"tflite": tflite_operators, "onnx": onnx_operators}[artifact.target]

@@ -59,6 +59,27 @@ def test_every_precision_but_float32_has_a_gate_of_accuracy(precision):
     evaluation.check_drop(rows, files[1:], Verify())  # nothing to hold it against
 
 
+def test_each_file_states_calibration_and_what_it_falls_below_float32_with_an_interval():
+    labels = np.arange(200) % 2
+    sure = np.stack([labels == 0, labels == 1], axis=1) * 0.8 + 0.1  # 90 % sure, always right
+    worse = sure.copy()
+    worse[:4] = worse[:4, ::-1]
+    files = [Artifact(Path(f), "tflite", p, None, Signature((), ())) for f, p in (("a", "float32"), ("b", "int8"))]
+    said = {"a": sure, "b": worse}
+    first, second = evaluation.with_drops(evaluation.metrics(said, labels), said, labels, files)
+    assert first["calibration_error"] == pytest.approx(0.1)
+    assert second["calibration_error"] == pytest.approx(0.08)
+    assert "accuracy_drop" not in first
+    assert (second["against"], second["accuracy_drop"]) == ("a", 0.02)
+    low, high = second["accuracy_drop_interval_95"]
+    assert -0.01 < low < 0.02 < high < 0.05
+    with pytest.raises(
+        GateError, match=r"^b: test accuracy 98.00% \[.*\] is 2.00 \[-0\.\d+, 4\.\d+\] points below float32"
+    ):
+        evaluation.check_drop([first, second], files, Verify())
+    assert evaluation.with_drops([{"file": "b"}], said, labels, files[1:]) == [{"file": "b"}]
+
+
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (6000,), (5000, 2)], ids=str)
 def test_baselines_take_every_shape(shape):
     majority, logistic = evaluation.baselines(split(shape, 60), split(shape, 40, seed=1), 2)

@@ -38,6 +38,15 @@ def test_its_interval_holds_the_truth_about_as_often_as_it_says():
     assert 0.93 <= held / 1000 <= 0.98
 
 
+def test_a_difference_of_two_models_on_the_same_rows():
+    """Agresti & Min 2005: half a row more of each, so that no interval has no width."""
+    low, high = intervals.paired_difference(30, 10, 400)
+    assert (low, high) == pytest.approx((0.0189, 0.0806), abs=1e-4)
+    assert intervals.paired_difference(10, 30, 400) == pytest.approx((-high, -low))
+    low, high = intervals.paired_difference(0, 0, 100)
+    assert -0.02 < low < 0 < high < 0.02
+
+
 def test_mcnemar_is_the_sign_test_of_the_rows_where_one_alone_is_right():
     from scipy.stats import binomtest
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from networks import pictures, separable
+from networks import nudge, pictures, separable
 
 import edgeml
-from edgeml import bundle, checking, exporting, foreign, golden
+from edgeml import bundle, checking, divergence, exporting, foreign, golden
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
 from edgeml.precisions import FILES, IO, PRECISIONS
 from edgeml.report.snippets import snippets
-from edgeml.verbs import make
+from edgeml.verbs import examine, make
 
 L = keras.layers
 BOTH = ("float32", "int8")
@@ -71,8 +71,10 @@ def test_a_bundle_holds_what_the_contract_says(made):
     for name, keys in ROW_KEYS.items():
         assert manifest[name]
         assert all(row.keys() >= keys for row in manifest[name])
-    assert [row["file"] for row in manifest["parity"]] == ["model.keras", "model.tflite", "model_int8.tflite",
-                                                           "model.onnx", "model_int8.onnx"]  # fmt: skip
+    assert list(dict.fromkeys(row["file"] for row in manifest["parity"])) == [
+        "model.keras", "model.tflite", "model_int8.tflite", "model.onnx", "model_int8.onnx"]  # fmt: skip
+    assert all(row["configuration"] for row in manifest["parity"] if row["file"] != "model.keras")
+    assert manifest["gates"]["float32_max_range_error"] == 2e-5
     assert sorted(e["path"] for e in manifest["files"]) == sorted(set(files) - {"manifest.json", "SHA256SUMS"})
     assert [e["path"] for e in bundle.models(manifest)] == FOUR
     assert manifest["task"]["labels"] == (made / "labels.txt").read_text().split()
@@ -120,9 +122,8 @@ def test_the_manifest_says_what_enters_each_file(every):
         assert bool(stated) is (entry["precision"] != "float32")
         assert stated.get("input", {}).get("dtype") == (native.get(name) if io == "native" else None)
         assert bool(stated.get("calibration")) is PRECISIONS[entry["precision"]].is_integer
-    assert {row["file"]: row["gate"] for row in manifest["parity"][1:]} == {
-        name: entry["precision"] for name, entry in entries.items()
-    }
+    gates = {row["file"]: row["gate"] for row in reversed(manifest["parity"]) if row["gate"] != "tflm"}
+    assert gates == {"model.keras": "float32"} | {name: entry["precision"] for name, entry in entries.items()}
 
 
 def test_manifest_and_report_say_how_many_rows_of_two_int8_files_are_equal(every):
@@ -232,6 +233,37 @@ def test_a_file_that_computes_something_else_is_found(made):
         (made / "SHA256SUMS").write_text(sums)
 
 
+def test_its_layers_are_shown_beside_those_of_keras(made):
+    text, document, code = examine.verify(made, layers=True)
+    assert (code, document["passed"], document["first_divergence"]) == (0, True, None)
+    assert list(dict.fromkeys(row["file"] for row in document["layers"])) == FOUR
+    for name in FOUR:
+        own = [row for row in document["layers"] if row["file"] == name]
+        assert {"stem", "middle", "logits"} <= {row["layer"] for row in own}
+        assert {row["measure"] for row in own} == {divergence.DECIBELS if "int8" in name else divergence.SHARE}
+    assert text.splitlines()[-1] == "PASSED"
+    assert "model_int8.tflite: SQNR in dB, at least" in text
+
+
+def test_a_changed_weight_with_sums_that_fit_is_found_in_its_layer(made):
+    """The golden outputs, as another machine may compute them, could be within their limit: the layer is not."""
+    sums, network = (made / "SHA256SUMS").read_text(), (made / "model.onnx").read_bytes()
+    before = bundle.sha256(made / "model.onnx")
+    try:
+        nudge(made / "model.onnx")
+        (made / "SHA256SUMS").write_text(sums.replace(before, bundle.sha256(made / "model.onnx")))
+        text, document, code = examine.verify(made, layers=True)
+    finally:
+        (made / "model.onnx").write_bytes(network)
+        (made / "SHA256SUMS").write_text(sums)
+    assert (code, document["passed"]) == (6, False)
+    first = document["first_divergence"]
+    assert (first["file"], first["layer"], first["operator"]) == ("model.onnx", "middle", "Conv")
+    assert first["error"] > first["limit"] == 1e-4
+    assert "model.onnx parts from Keras first in layer 'middle' (Conv)" in text
+    assert text.splitlines()[-1] == "FAILED"
+
+
 def test_a_folder_that_is_no_bundle(tmp_path):
     with pytest.raises(UsageError, match="not a bundle"):
         edgeml.verify(tmp_path)
@@ -255,7 +287,7 @@ def test_without_samples_inputs_are_random_and_the_report_says_so(tmp_path):
     place = edgeml.export(separable(), tmp_path / "net", to=("onnx",))
     report = json.loads((place / "report.json").read_text())
     assert any("random" in note for note in report["data_notes"])
-    assert bundle.read(place)["parity"][1]["inputs"] == "random (64)"
+    assert bundle.read(place)["parity"][0]["inputs"] == "random (64)"
 
 
 @pytest.mark.parametrize(("head", "classes"), [("sigmoid", 1), ("sigmoid", 4), ("linear", 1), ("linear", 3)])
@@ -340,7 +372,7 @@ def test_an_occupied_folder_is_refused_before_any_work(tmp_path):
 def test_a_gate_that_is_not_met_leaves_nothing(tmp_path):
     from edgeml.recipe import Verify
 
-    with pytest.raises(ParityError, match=r"parity on samples \(30\): model\.keras .* > 1e-12 \| model\.tflite "):
+    with pytest.raises(ParityError, match=r"parity on samples \(30\): model\.keras .* > 1e-12 .* \| model\.tflite "):
         edgeml.export(separable(), tmp_path / "mine", samples=pictures(30), gates=Verify(float32_max_range_error=1e-12))
     assert list(tmp_path.iterdir()) == []
 

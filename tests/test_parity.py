@@ -1,12 +1,10 @@
 """Parity must catch what a wrong file looks like, and say with which figure."""
 
 import numpy as np
-import onnx
 import pytest
-from networks import pictures, separable
-from onnx import numpy_helper
+from networks import nudge, pictures, separable
 
-from edgeml import exporting, parity, recipe
+from edgeml import exporting, parity, recipe, verification
 from edgeml.ensemble import compile_ensemble
 from edgeml.errors import ParityError
 from edgeml.folding import fold_batch_norm
@@ -266,26 +264,25 @@ def exported(tmp_path_factory):
 
 def test_prove_states_what_was_compared(exported):
     model, folded, artifacts = exported
-    rows = exporting.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test (40)", GATES)
-    assert [(r.file, r.what) for r in rows] == [
-        ("model.keras", "trained = folded"), ("model.onnx", "file = folded")]  # fmt: skip
-    assert all(r.passed and r.samples == 40 and r.inputs == "test (40)" for r in rows)
+    rows = verification.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test (40)", GATES)
+    assert all(r.passed for r in rows)
+    assert [(r.file, r.what, r.inputs) for r in rows][:4] == [
+        ("model.keras", "trained = folded", "test (40)"), ("model.keras", "trained = folded", "probes"),
+        ("model.onnx", "file = folded", "test (40)"), ("model.onnx", "file = folded", "probes")]  # fmt: skip
 
 
 def test_one_percent_in_one_weight_of_a_middle_convolution_is_caught(exported):
     model, folded, artifacts = exported
     path = artifacts[0].path
-    whole, network = path.read_bytes(), onnx.load(path)
-    weights = [node.input[1] for node in network.graph.node if node.op_type == "Conv"][2]
-    for tensor in network.graph.initializer:
-        if tensor.name == weights:
-            array = numpy_helper.to_array(tensor).copy()
-            array.flat[array.argmax()] *= 1.01
-            tensor.CopyFrom(numpy_helper.from_array(array, weights))
-    onnx.save(network, path)
+    whole = path.read_bytes()
+    nudge(path)
+    said = (
+        r"model\.onnx \(file = folded\): share of the output range .* > 2e-05.*"
+        r"and in \d+ more comparisons; first diverging layer 'middle' \(Conv Conv_5\): .* limit 2e-05"
+    )
     try:
-        with pytest.raises(ParityError, match=r"model\.onnx \(file = folded\): share of the output range .* > 2e-05"):
-            exporting.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test", GATES)
+        with pytest.raises(ParityError, match=said):
+            verification.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test", GATES)
     finally:
         path.write_bytes(whole)
 
@@ -296,8 +293,8 @@ def test_a_fold_that_went_wrong_is_caught(exported):
     right = bias.numpy()
     bias.assign(right + 0.01)
     try:
-        with pytest.raises(ParityError, match=r"trained = folded.*file = folded"):
-            exporting.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test", GATES)
+        with pytest.raises(ParityError, match=r"trained = folded.*first diverging layer 'stem'.*file = folded"):
+            verification.prove(folded, model, artifacts, {"pixels": pictures(40)}, "test", GATES)
     finally:
         bias.assign(right)
 
@@ -310,3 +307,16 @@ def test_the_reference_runs_in_batches(exported):
     alone = reference.predict({"pixels": many[299:]})["scores"]
     np.testing.assert_allclose(reference.predict({"pixels": many})["scores"][299:], alone, atol=1e-6)
     np.testing.assert_allclose(file.predict({"pixels": many})["scores"][299:], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wrong", "passes"), [(60, 3, True), (512, 12, True), (512, 26, False), (60, 9, False)]
+)
+def test_equal_integers_are_counted_and_chance_takes_some_of_few(rows, wrong, passes):
+    values = np.random.default_rng(0).integers(-128, 128, (rows, 3)).astype(float)
+    other = values.copy()
+    other[:wrong, 1] += 1e-3  # no decision changes
+    row = parity.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
+    assert (row.gate, row.error, row.top1_agreement) == ("tflm", 1 - wrong / rows, 1.0)
+    assert row.passed is passes
+    assert passes or row.failures == (f"equal rows {row.error:.4f} < 0.98",)

@@ -1,13 +1,15 @@
 """Runtimes, one file each: ``open_model(path, threads=1) -> Loaded``, ``SUFFIX``, ``LIBRARY``, ``version()``.
 
 One that can also has ``profile(path, inputs, threads, runs) -> Profile``. ``LIBRARY`` is what it opens files with.
+Of several that open files of one suffix, the one that says ``IS_DEFAULT = False`` is asked for by name alone.
+
 Parity and timing see every model through ``Loaded``: the Keras reference and each exported file are the same to them.
 Values are real numbers (float32): a quantized file's scale and zero point are applied here, on the way in and out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +47,21 @@ class Tensor:
         if self.scale is None:
             return np.asarray(values, np.float32)
         return (np.asarray(values, np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What one operator of a model makes of some inputs: an intermediate tensor, in real numbers, (N, …).
+
+    ``name`` is that of the tensor in its file, or of a Keras layer; ``operator`` is the runtime's word for what is
+    computed; ``input_range`` is the least and the largest number that enters it; ``reads`` names the tensors that do.
+    """
+
+    name: str
+    operator: str
+    input_range: tuple[float, float]
+    values: NDArray[np.float32]
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,15 @@ class Loaded(Protocol):
     def single(self, inputs: Arrays, rows: int = 1) -> Callable[[], None]:
         """Prepare one inference on the first batch (``rows`` where it is free), return the call that runs just it."""
 
+    def layers(self, inputs: Arrays) -> list[Made] | None:
+        """Return every intermediate tensor for all rows, in the order of computation; None where they stay hidden."""
+
+
+def range_of(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the least and the largest number of some arrays, (0, 0) if there is none."""
+    found = [array for array in arrays if array.size]
+    return (min(float(a.min()) for a in found), max(float(a.max()) for a in found)) if found else (0.0, 0.0)
+
 
 def in_batches(signature: Signature, inputs: Arrays, run: Callable[[Arrays], Arrays]) -> dict[str, NDArray[np.float32]]:
     """Quantize ``inputs``, call ``run`` batch by batch, and return real outputs by name.
@@ -141,7 +167,8 @@ def runtime_of(path: Path) -> tuple[str, ModuleType]:
     """
     from edgeml import plugins
 
-    by_suffix = {plugins.get("runtimes", name).SUFFIX: name for name in plugins.names("runtimes")}
+    modules = {name: plugins.get("runtimes", name) for name in plugins.names("runtimes")}
+    by_suffix = {one.SUFFIX: name for name, one in modules.items() if getattr(one, "IS_DEFAULT", True)}
     if path.suffix not in by_suffix:
         raise DataError(f"{path}: no runtime opens '{path.suffix}' files; {', '.join(sorted(by_suffix))} are known.")
     if not path.is_file():

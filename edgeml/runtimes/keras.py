@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.errors import DataError, IntegrityError
-from edgeml.runtimes import Arrays, Signature, Tensor
+from edgeml.runtimes import Arrays, Made, Signature, Tensor, range_of
 
 SUFFIX = ".keras"
 LIBRARY = "keras"
@@ -75,6 +76,15 @@ def output_names(model: Any) -> list[str]:
     return found
 
 
+def leaves(model: Any, *inside: str) -> dict[str, Any]:
+    """Return the layers of a model by name, those of models inside it by path: ``member_0/conv_1``."""
+    found: dict[str, Any] = {}
+    for layer in getattr(model, "layers", ()):  # a stand-in for a model has none
+        path = (*inside, layer.name)
+        found |= leaves(layer, *path) if hasattr(layer, "layers") else {"/".join(path): layer}
+    return found
+
+
 class Reference:
     """A Keras model behind the ``Loaded`` protocol."""
 
@@ -109,3 +119,49 @@ class Reference:
             self._run(batch)
 
         return call
+
+    def layers(self, inputs: Arrays) -> list[Made]:
+        """Return what every layer makes of all rows, in the order of calls; those of models inside models, too."""
+        import keras
+
+        found: list[Made] = []
+
+        def note(name: str, layer: Any, entered: Any, left: Any) -> None:
+            arrays, outputs = ([_array(t) for t in keras.tree.flatten(side) if keras.ops.is_tensor(t)]
+                               for side in (entered, left))  # fmt: skip
+            for output in outputs:
+                found.append(Made(name, type(layer).__name__, range_of(arrays), output.astype(np.float32)))
+
+        with _overheard(self._model, note):
+            self._run(inputs)
+        return found
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+@contextmanager
+def _overheard(model: Any, note: Callable[[str, Any, Any, Any], None]) -> Iterator[None]:
+    """Tell ``note`` of every call of a layer: its name, the layer, what enters and what leaves it."""
+    heard = {id(layer): (name, layer) for name, layer in leaves(model).items()}.values()  # each once
+
+    def listening(name: str, layer: Any) -> Callable[..., Any]:
+        own = layer.call
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = own(*args, **options)
+            note(name, layer, args, result)
+            return result
+
+        return call
+
+    for name, layer in heard:
+        object.__setattr__(layer, "call", listening(name, layer))  # Keras tracks what is set in its own way
+    try:
+        yield
+    finally:
+        for _, layer in heard:
+            object.__delattr__(layer, "call")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.bundled.opening import whole_batches
 from edgeml.errors import DataError
-from edgeml.runtimes import Arrays, Profile, Signature, Tensor, first_batch, in_batches
+from edgeml.runtimes import Arrays, Made, Profile, Signature, Tensor, first_batch, in_batches, range_of
 
 SUFFIX = ".tflite"
 LIBRARY = "ai_edge_litert.interpreter"
@@ -37,18 +38,11 @@ class Interpreter:
     """A LiteRT interpreter behind the ``Loaded`` protocol."""
 
     def __init__(self, path: Path, threads: int, reference_kernels: bool) -> None:
-        from ai_edge_litert.interpreter import Interpreter as LiteRT
-        from ai_edge_litert.interpreter import OpResolverType
-
-        content = path.read_bytes()
-        if content[4:8] != FILE_IDENTIFIER:
+        self._content = path.read_bytes()
+        if self._content[4:8] != FILE_IDENTIFIER:
             raise DataError(f"{path}: not a TFLite file (its identifier is missing).")
-        resolver = OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO
         try:
-            self.interpreter = LiteRT(
-                model_content=content, num_threads=threads, experimental_op_resolver_type=resolver
-            )
-            self.interpreter.allocate_tensors()
+            self.interpreter = _interpreter(self._content, threads, reference_kernels=reference_kernels)
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{path}: LiteRT cannot open it: {str(error).splitlines()[0]}.") from error
         self.runtime = version()
@@ -58,12 +52,7 @@ class Interpreter:
 
     def _tensor(self, detail: dict[str, Any]) -> Tensor:
         self._index[detail["name"]] = detail["index"]
-        shape = tuple(int(size) if size >= 0 else None for size in detail["shape_signature"])
-        dtype = np.dtype(detail["dtype"]).name
-        scale, zero_point = detail["quantization"]
-        if not scale:
-            return Tensor(detail["name"], shape, dtype)
-        return Tensor(detail["name"], shape, dtype, float(scale), int(zero_point))
+        return _described(detail)
 
     def predict(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
         """Run all rows."""
@@ -90,6 +79,13 @@ class Interpreter:
         invoke: Callable[[], None] = self.interpreter.invoke
         return invoke
 
+    def layers(self, inputs: Arrays) -> list[Made] | None:
+        """Return what the operators make for all rows, by the reference kernels; None where the batch is free."""
+        size = self.signature.batch
+        if size is None:
+            return None
+        return _made_by_all(_interpreter(self._content, 1, reference_kernels=True, keep_all=True), self, inputs, size)
+
 
 def profile(path: Path, inputs: Arrays, threads: int, runs: int) -> Profile:
     """Sum up LiteRT's own profiler over the quieter ``runs`` of twice as many on the first batch of ``inputs``.
@@ -111,3 +107,61 @@ def profile(path: Path, inputs: Arrays, threads: int, runs: int) -> Profile:
     us = np.array([[event[2] for event in events] for events in seen])
     operators = [(str(number), seen[0][i][0].decode("utf-8", "replace")) for number, i in enumerate(places)]
     return Profile.of(operators, us[:, places], us[:, whole], f"{version()}, whole microseconds, rounded down")
+
+
+def _interpreter(content: bytes, threads: int, *, reference_kernels: bool, keep_all: bool = False) -> Any:
+    from ai_edge_litert.interpreter import Interpreter as LiteRT
+    from ai_edge_litert.interpreter import OpResolverType
+
+    made = LiteRT(
+        model_content=content,
+        num_threads=threads,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF if reference_kernels else OpResolverType.AUTO,
+        experimental_preserve_all_tensors=keep_all,
+    )
+    made.allocate_tensors()
+    return made
+
+
+def _described(detail: dict[str, Any]) -> Tensor:
+    shape = tuple(int(size) if size >= 0 else None for size in detail["shape_signature"])
+    dtype = np.dtype(detail["dtype"]).name
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return Tensor(detail["name"], shape, dtype)
+    return Tensor(detail["name"], shape, dtype, float(scale), int(zero_point))
+
+
+def _made_by_all(kept: Any, opened: Interpreter, inputs: Arrays, size: int) -> list[Made]:
+    """Run ``kept``, an interpreter that keeps all tensors, batch by batch; return what its operators make."""
+    details = {detail["index"]: detail for detail in kept.get_tensor_details()}
+    live = {int(detail["index"]) for detail in kept.get_input_details()}
+    operators = []
+    for one in kept._get_ops_details():  # those that read constants alone are left out
+        sources, made = ([int(i) for i in one[side] if int(i) in details] for side in ("inputs", "outputs"))
+        if live & set(sources):
+            live.update(made)
+            operators.append((one["op_name"], sources, made))
+    wanted = [index for index in sorted(live) if _is_real(details[index])]
+    rows = len(next(iter(inputs.values())))
+    fed = {t.name: whole_batches(t.quantized(inputs[t.name]), size) for t in opened.signature.inputs}
+    parts: dict[int, list[NDArray[Any]]] = {index: [] for index in wanted}
+    for row in range(0, rows, size):
+        for name, values in fed.items():
+            kept.set_tensor(opened._index[name], values[row : row + size])
+        kept.invoke()
+        for index in wanted:
+            parts[index].append(kept.get_tensor(index))
+    real = {i: _described(details[i]).real(np.concatenate(parts[i])[:rows]) for i in wanted if parts[i][0].ndim}
+    return [
+        Made(details[i]["name"], kind, range_of(real[k] for k in sources if k in real), real[i],
+             tuple(details[k]["name"] for k in sources if k in real))
+        for kind, sources, made in operators
+        for i in made
+        if i in real
+    ]  # fmt: skip
+
+
+def _is_real(detail: dict[str, Any]) -> bool:
+    """Tell whether a tensor holds real numbers, as they are or by a scale."""
+    return np.dtype(detail["dtype"]).kind == "f" or bool(detail["quantization"][0])

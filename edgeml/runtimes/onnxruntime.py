@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeml.bundled.opening import whole_batches
 from edgeml.errors import DataError
-from edgeml.runtimes import Arrays, Profile, Signature, Tensor, first_batch, in_batches
+from edgeml.runtimes import Arrays, Made, Profile, Signature, Tensor, first_batch, in_batches, range_of
 
 SUFFIX = ".onnx"
 LIBRARY = "onnxruntime"
@@ -43,26 +44,16 @@ class Session:
     """An onnxruntime session behind the ``Loaded`` protocol."""
 
     def __init__(self, path: Path, threads: int, optimization: str, profile_prefix: str | None = None) -> None:
-        import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        levels = ort.GraphOptimizationLevel
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        if profile_prefix is not None:
-            options.enable_profiling, options.profile_file_prefix = True, profile_prefix
-        options.graph_optimization_level = {
-            "off": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC, "all": levels.ORT_ENABLE_ALL,
-        }[optimization]  # fmt: skip
         errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented, state.InvalidArgument,
                   state.NoSuchFile, state.RuntimeException)  # fmt: skip
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = _session(str(path), threads, optimization, profile_prefix)
         except errors as error:
             raise DataError(f"{path}: onnxruntime cannot open it: {str(error).splitlines()[0]}.") from error
         self.runtime = version()
+        self._path = path
         metadata = self.session.get_modelmeta().custom_metadata_map
         scales = json.loads(metadata.get(QUANTIZATION_KEY, "{}"))
         self.signature = Signature(
@@ -87,6 +78,55 @@ class Session:
             run(names, fed)
 
         return call
+
+    def layers(self, inputs: Arrays) -> list[Made]:
+        """Return what the nodes make of all rows, without optimization, each rounded as the file rounds it next.
+
+        Nodes that only turn numbers into integers and back are left out, and so is what is made of constants alone.
+        """
+        from edgeml.runtimes._onnx_tensors import Opened
+
+        graph = Opened(self._path)
+        model, names = graph.with_all_outputs()
+        session = _session(model, 1, "off")
+        size = self.signature.batch
+        fed = {tensor.name: tensor.quantized(inputs[tensor.name]) for tensor in self.signature.inputs}
+        rows = len(next(iter(fed.values())))
+        step = size or rows
+        whole = {name: whole_batches(values, step) for name, values in fed.items()}
+        parts = [
+            session.run(names, {name: values[i : i + step] for name, values in whole.items()})
+            for i in range(0, rows, step)
+        ]
+        made = {
+            name: np.concatenate(arrays)[:rows] if arrays[0].ndim else arrays[0]
+            for name, *arrays in zip(names, *parts, strict=True)
+        }
+        tensors = {**fed, **made}
+        found = []
+        for node in graph.computing:
+            values = graph.rounded(node.output[0], tensors) if node.output[0] in tensors else None
+            if values is not None:
+                entered = [graph.real(name, tensors) for name in node.input if name in tensors]
+                inputs_range = range_of(array for array in entered if array is not None)
+                found.append(Made(node.name, node.op_type, inputs_range, values, graph.sources(node)))
+        return found
+
+
+def _session(model: str | bytes, threads: int, optimization: str, profile_prefix: str | None = None) -> Any:
+    import onnxruntime as ort
+
+    levels = ort.GraphOptimizationLevel
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    if profile_prefix is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile_prefix
+    options.graph_optimization_level = {
+        "off": levels.ORT_DISABLE_ALL, "basic": levels.ORT_ENABLE_BASIC, "all": levels.ORT_ENABLE_ALL,
+    }[optimization]  # fmt: skip
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def profile(path: Path, inputs: Arrays, threads: int, runs: int) -> Profile:

@@ -16,12 +16,17 @@ from edgeml.targets._onnx_subgraphs import number, ordered, reads, rename, witho
 
 
 def canonical(graph: Graph, metadata: dict[str, str]) -> Any:
-    """Return the model with nodes and values ordered and named by the graph alone."""
+    """Return the model with nodes and values ordered and named by the graph alone.
+
+    ``graph.origins`` then says by the name of each node what it was known by before.
+    """
     nodes = ordered(graph.nodes, [output.name for output in graph.outputs])
     names = {value.name: value.name for value in [*graph.inputs, *graph.outputs]}
     constants: dict[str, str] = {}
     for place, node in enumerate(nodes):
+        origin = (*node.output[:1], node.name, *(value for value in reads(node) if value in graph.constants))
         node.name = f"{node.op_type}_{place}"
+        graph.origins[node.name] = origin
         without_leftovers(node)
         for value in reads(node):
             if value in graph.constants:

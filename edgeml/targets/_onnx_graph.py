@@ -29,6 +29,7 @@ class Graph:
         }
         self.inputs = [value for value in model.graph.input if value.name not in self.constants]
         self.outputs = list(model.graph.output)
+        self.origins: dict[str, tuple[str, ...]] = {}  # by node: names that were its before it got a canonical one
         inferred = onnx.shape_inference.infer_shapes(model).graph
         self._shapes = {
             value.name: tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim)

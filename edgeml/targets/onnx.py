@@ -19,8 +19,8 @@ from edgeml.errors import TargetError
 from edgeml.precisions import NATIVE, OWN
 from edgeml.runtimes import Arrays, open_model
 from edgeml.runtimes.keras import output_names
-from edgeml.targets import Quantization
-from edgeml.targets._scopes import layer_of
+from edgeml.targets import Quantization, Written
+from edgeml.targets._scopes import layer_of, layers_of
 from edgeml.targets._tracing import traced
 
 RUNTIME = "onnxruntime"
@@ -42,7 +42,7 @@ def export(
     calibration: Arrays | None,
     batch: int | None = None,
     io: str = NATIVE,
-) -> Quantization | None:
+) -> Written:
     """Write one file, checked by ``onnx.checker``.
 
     Raises:
@@ -70,7 +70,17 @@ def export(
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise TargetError(f"onnx {precision}: tf2onnx wrote an invalid graph: {_first_line(error)}.") from error
     path.write_bytes(made.SerializeToString(deterministic=True))
-    return done
+    return Written(done, _layers(graph, model))
+
+
+def _layers(graph: Any, model: Any) -> dict[str, tuple[str, ...]]:
+    """Return the Keras layers of each node: canonical names do not say them, and would cost bytes if they did."""
+    found = {}
+    for node, (made, name, *constants) in graph.origins.items():
+        layers = layers_of(model, made) or layers_of(model, name) or layers_of(model, *constants)
+        if layers:
+            found[node] = layers
+    return found
 
 
 def _of_int8(

@@ -24,7 +24,7 @@ from edgeml.precisions import NATIVE, OWN
 from edgeml.precisions import PRECISIONS as FORMATS
 from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import output_names
-from edgeml.targets import Quantization
+from edgeml.targets import Quantization, Written
 from edgeml.targets._scopes import first_layer, layer_of
 from edgeml.targets._tflite_floats import quantized, tensors_of
 from edgeml.targets._tracing import traced
@@ -55,7 +55,7 @@ def export(
     io: str = NATIVE,
     *,
     float_layers: Sequence[str] = (),
-) -> Quantization | None:
+) -> Written:
     """Write one file; in int8, the ``float_layers`` of the model are computed in float32.
 
     Raises:
@@ -66,7 +66,7 @@ def export(
     else:
         content = _named(_converted(model, precision, calibration, batch, io), model, precision, io)
     path.write_bytes(content)
-    return METHODS.get(precision)
+    return Written(METHODS.get(precision))
 
 
 def prepare(model: Any, calibration: Arrays, batch: int | None = None) -> bytes:

@@ -36,9 +36,33 @@ def verify(place: Path, *, layers: bool) -> tuple[str, Document, int]:
     if layers and document["integrity"]["passed"]:
         from edgeml import golden
 
-        document["parity"].append(golden.keras_row(place))
-        document["passed"] = document["passed"] and document["parity"][-1]["passed"]
-    return "\n".join(script.lines(document)), document, script.exit_code(document)
+        golden.check_layers(place, document)
+    *lines, verdict = script.lines(document)
+    return "\n".join([*lines, *_layers(document), verdict]), document, script.exit_code(document)
+
+
+def _layers(document: Document) -> list[str]:
+    """Return a table of layers per file, and what parts first."""
+    found: list[str] = []
+    rows = document.get("layers", [])
+    for file in dict.fromkeys(row["file"] for row in rows):
+        own = [row for row in rows if row["file"] == file]
+        cells = [
+            [row["layer"], row["operator"], _range(row["input_range"]), _range(row["output_range"]),
+             f"{row['error']:.2g}", f"{row['limit']:.2g}", "" if row["is_within"] else "out of its limit"]
+            for row in own
+        ]  # fmt: skip
+        found += ["", f"{file}: {own[0]['measure']}"]
+        found.append(table(["layer", "operator", "input", "output", "error", "limit", ""], cells))
+    first = document["first_divergence"]
+    if first:
+        found += ["", f"{first['file']} parts from Keras first in layer '{first['layer']}' ({first['operator']}):"
+                      f" {first['measure']} {first['error']:.2g}, limit {first['limit']:.2g}"]  # fmt: skip
+    return [*found, ""] if found else []
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3g} to {ends[1]:.3g}"
 
 
 def report(source: Path, measured: Path | None = None, device: str | None = None) -> tuple[str, Document]:

@@ -118,7 +118,7 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
 
 def _summary(manifest: Document, place: Path, root: Path | None) -> str:
     accuracy = {row["file"]: row for row in manifest["metrics"]}
-    parity = {row["file"]: row for row in manifest["parity"]}
+    parity = {row["file"]: row for row in reversed(manifest["parity"])}  # the first is on all samples
     latency = {row["file"]: row for row in manifest["latency"]}
     rows = []
     for entry in manifest["files"]:
