@@ -149,7 +149,9 @@ def export(
         Path | None, typer.Option(help="Inputs that ranges of int8 and int16x8 are taken from.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file: one class name a line, in output order.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Fixed batch size; TFLite 1, ONNX any if not given.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Fixed batch size; else TFLite and int8 ONNX 1, ONNX any.")
+    ] = None,
     layout: Annotated[str | None, typer.Option(help="Of images in the files: nhwc or nchw; the model's own.")] = None,
     scale: Annotated[
         str | None, typer.Option(help="The model was trained on scale·x + offset: 1/255, or a list.")

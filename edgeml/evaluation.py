@@ -102,7 +102,7 @@ def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact],
             raise GateError(
                 f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is"
                 f" {100 * drop:.2f}{within} points below float32; at most {100 * limit:g} are allowed. Raise"
-                f" verify.{artifact.precision}_max_accuracy_drop, or export float32 only."
+                f" verify.{artifact.precision}_max_accuracy_drop, or export float32 only. Nothing was written."
             )
 
 

@@ -53,11 +53,12 @@ def export(
         to: targets.
         precision: number formats, of which each target writes those that it has.
         samples: (N, …) raw inputs on which every file is compared with Keras, or a mapping from the model's inputs to
-            them; random ones if missing. Their layout is the files'. With them, integer files that are not within
-            ``gates`` are equalized, corrected, and hold float layers, as far as needed (``edgeml.quantize``).
+            them; those of ``calibration`` if missing, random ones without either. Their layout is the files'. Integer
+            files that are not within ``gates`` are equalized, corrected, and hold float layers, as far as needed
+            (``edgeml.quantize``).
         calibration: inputs that ranges of int8 and int16x8 are taken from, likewise.
         labels: class names in the order of the output that is a softmax, or of the first.
-        batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files.
+        batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files but int8, which have 1.
         layout: "nhwc" or "nchw", of images in the files; if None, the model's own.
         scale: the model was trained on scale · x + offset, and the files shall take x; one number, or one per channel.
         offset: see ``scale``.
@@ -81,9 +82,10 @@ def export(
     graph = fold(model, precisions.files(to, precision, io), strict=False)
     inputs, fed = _fed(model, samples, calibration, precision, framing.most(scale, offset))
     _check_labels(model, labels)
-    what = f"{'random' if samples is None else 'samples'} ({len(next(iter(inputs.values())))})"
+    given = "samples" if samples is not None else "random" if calibration is None else "calibration"
+    what = f"{given} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
-        held = None if samples is None else quantization.exam(graph.folding.model, inputs, None)
+        held = None if given == "random" else quantization.exam(graph.folding.model, inputs, None)
         form: Any = {"on_event": on_event, "batch": batch, "io": io}
         climbs = quantization.climbs(graph.folding.model, precision, fed, held, recipe.Quantize(), limits, **form)
         artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, climbs=climbs, **form)
@@ -93,7 +95,7 @@ def export(
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         latency = _timed(artifacts, inputs, on_event)
         manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency, limits)
-        manifests.write(folder, _report(manifest, graph, samples is None), graph, artifacts, inputs, fed, "given")
+        manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given")
     return place
 
 
@@ -151,12 +153,13 @@ def _fed(
     model: Any, samples: Any, calibration: Any, precision: Sequence[str], most: float
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]] | None]:
     """Return by input what files are compared on, and what ranges of integers are taken from."""
-    inputs = _random(model, most) if samples is None else _fitting(samples, model, "samples")
     fed = None if calibration is None else _fitting(calibration, model, "calibration")
-    if fed is not None and precisions.is_calibrated(precision):
-        for name, x in fed.items():
-            quantization.check_fed(x, None if samples is None else inputs[name], "the samples")
-    return inputs, fed
+    inputs = fed if samples is None else _fitting(samples, model, "samples")
+    for name, x in (fed or {}).items() if precisions.is_calibrated(precision) else ():
+        quantization.check_fed(x, None if samples is None or inputs is None else inputs[name], "the samples")
+    if fed is not None and len(fed) == 1:
+        quantization.check_scaling(next(iter(fed.values())), model)
+    return inputs or _random(model, most), fed
 
 
 def _fitting(values: Any, model: Any, what: str) -> dict[str, NDArray[Any]]:

@@ -28,6 +28,8 @@ SIGNATURE = "signature"  # what is judged where nothing was run
 FLOATS = ("float32", "float16")  # compute in real numbers with weights as they are, or rounded
 LEAST_RANGE = 0.05  # of logits, or of the largest value: a smaller range is within a few roundings of float32
 MOST_DB = 200.0  # of equal outputs; float32 itself carries 144 dB
+LEAST_ROWS = 8  # that a mean is taken off
+CONSTANT = 1e-3  # of the largest value: outputs that vary by less say nothing of what an input is
 LOGIT_FLOOR = 1e-12  # probabilities below it carry no logit: float32 softmax underflows there
 
 
@@ -207,12 +209,20 @@ def measure(expected: Float, got: Float, kind: str, tie: float = 0.0) -> Differe
     spread = max(float(np.ptp(a)), least) or 1.0
     shared = (expected > LOGIT_FLOOR) & (got > LOGIT_FLOOR) if kind == SOFTMAX else np.ones_like(expected, bool)
     range_error = float(np.max(np.abs(a - b), where=shared, initial=0.0)) / spread
-    signal, noise = float(np.sum(expected**2)), float(np.sum(difference**2))
+    told, heard = (values - _constant(expected, kind) for values in (expected, got))
+    signal, noise = float(np.sum(told**2)), float(np.sum(difference**2))
     sqnr = MOST_DB if noise == 0 else 10 * np.log10(signal / noise) if signal else -np.inf
-    norms = float(np.linalg.norm(expected) * np.linalg.norm(got))
-    cosine = float(np.sum(expected * got)) / norms if norms else 1.0
+    norms = float(np.linalg.norm(told) * np.linalg.norm(heard))
+    cosine = float(np.sum(told * heard)) / norms if norms else 1.0
     agreement = top1_agreement(a, b, tie * (spread if kind != MIXTURE else 1.0))
     return Difference(float(difference.max()), range_error, agreement, float(min(sqnr, MOST_DB)), cosine)
+
+
+def _constant(expected: Float, kind: str) -> Float | float:
+    """Return what outputs that are no probabilities say of every row, which is no signal: 300 of 300 ± 2."""
+    mean = expected.mean(axis=0)
+    varies = float(np.abs(expected - mean).max(initial=0.0)) > CONSTANT * float(np.abs(expected).max(initial=0.0))
+    return mean if kind == VALUES and len(expected) >= LEAST_ROWS and varies else 0.0
 
 
 def own_rounding(

@@ -14,7 +14,24 @@ from edgeml.errors import DataError
 from edgeml.recipe import Data
 
 IMAGE_SIZES = 3  # height, width, channels
+LIKE = 8.0  # times wider or narrower than what they are held against: scaled otherwise
+LEAST_COMMON = 0.75  # of the narrower range, within the wider: else moved
 KEYS = ("samples", "x_test", "x", "x_train", "inputs")
+
+
+def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
+    """Hold the range of samples, called ``what``, against that of others.
+
+    Raises:
+        DataError: it is eight times wider or narrower, or lies elsewhere: 0 to 1 where 0 to 255 is due.
+    """
+    own, other = (float(np.ptp(values)) for values in (x, like))
+    common = float(min(x.max(), like.max())) - float(max(x.min(), like.min()))
+    if own * LIKE < other or other * LIKE < own or common < LEAST_COMMON * min(own, other):
+        raise DataError(
+            f"{what}: values from {x.min():g} to {x.max():g}; those of {like_what} go from {like.min():g} to"
+            f" {like.max():g}. Give raw inputs, scaled as the model takes them."
+        )
 
 
 def read_samples(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:

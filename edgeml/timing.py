@@ -247,11 +247,11 @@ def _drawn(cases: Sequence[Case], told: Sequence[Message]) -> dict[str, NDArray[
     """Draw random inputs in 0 … 1 that all cases take; those of one name, or one place, are the same for all."""
     rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
     for case, one in zip(cases, told, strict=True):
-        rows = one["batch"] or case.rows or 1
+        rows, before = one["batch"] or case.rows or 1, list(found)
         for place, (name, shape) in enumerate(one["inputs"]):
             size = tuple(length or 1 for length in shape[1:])
-            known = name if name in found else next(iter(list(found)[place : place + 1]), None)
-            if found and (known is None or found[known].shape[1:] != size):
+            known = name if name in before else next(iter(before[place : place + 1]), None)
+            if before and (known is None or found[known].shape[1:] != size):
                 raise DataError(f"{case.name}: input '{name}' has shape {(1, *size)}; another file has another shape.")
             made = rng.uniform(0, 1, (rows, *size)).astype("float32")
             if known is None or len(found[known]) < rows:

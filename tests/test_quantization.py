@@ -164,11 +164,10 @@ def test_where_litert_opens_no_step_it_is_said():
         edgeml.quantize(model, "int8", x, steps=())
 
 
-def test_an_export_without_a_ladder_says_it_too(tmp_path):
+def test_a_file_without_a_ladder_says_it_too(tmp_path):
     model, x = uneven()
     with pytest.raises(TargetError, match=r"^tflite int8: what was written is refused: LiteRT cannot open it: "):
-        edgeml.export(model, tmp_path / "out", "tflite", "int8", calibration=x)
-    assert not [*tmp_path.iterdir()]
+        exporting.write(model, tmp_path, ("tflite",), ("int8",), {"vector": x}, lambda event: None)
 
 
 @pytest.mark.parametrize("is_nested", [False, True])  # a network of a search space lies within scaling
@@ -281,6 +280,60 @@ def test_bad_arguments(trained, digits):
         edgeml.quantize(trained, "int8", digits[0][0], steps=["magic"])
     with pytest.raises(DataError, match="evaluation: labels from 1 to 10; 0 to 9 are due"):
         edgeml.quantize(trained, "int8", digits[0][0], evaluation=(digits[1][0], digits[1][1] + 1))
+
+
+def sequential():
+    layers = [L.Input((8, 8, 1)), L.Rescaling(1 / 255, name="scaling"), L.Conv2D(4, 3, activation="relu"), L.Flatten(),
+              L.Dense(10, activation="softmax")]  # fmt: skip
+    return keras.Sequential(layers)
+
+
+def test_a_sequential_model_is_quantized():
+    assert edgeml.quantize(sequential(), "int8", 255 * pictures(64, (8, 8, 1))).is_within
+
+
+def test_calibration_samples_that_are_scaled_already_are_said():
+    with pytest.raises(
+        DataError, match=r"^calibration: values from .*, and layer 'scaling' multiplies them by 0.00392"
+    ):
+        edgeml.quantize(sequential(), "int8", pictures(64, (8, 8, 1)))
+
+
+def test_calibration_samples_that_lie_elsewhere_are_said(trained, digits):
+    with pytest.raises(
+        DataError, match=r"^calibration: values from -8 to 8; those of the evaluation samples go from 0"
+    ):
+        edgeml.quantize(trained, "int8", digits[0][0][:64] - 8, evaluation=digits[1])
+
+
+def test_a_constant_that_every_answer_holds_is_no_signal():
+    """Of a regression to 300 ± 1 int8 gives three answers; its noise is a hundredth of 300, and all of the signal."""
+    x = inputs = keras.Input((4,), name="vector")
+    model = keras.Model(inputs, L.Rescaling(1, offset=300)(L.Dense(1, name="values")(x)))
+    model.get_layer("values").set_weights([np.full((4, 1), 0.5, "float32"), np.zeros(1, "float32")])
+    samples = np.random.default_rng(0).uniform(-1, 1, (64, 4)).astype("float32")
+    made = edgeml.quantize(model, "int8", samples, steps=())
+    assert not made.is_within
+    assert made.rungs[0].sqnr_db < 15
+    assert edgeml.quantize(model, "int16x8", samples, steps=()).is_within
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (DataError, "calibration: no array of numbers", {"calibration": (np.zeros((40, 8, 8, 1)), np.zeros(40))}),
+        (UsageError, "steps: got 'None'", {"steps": None}),
+        (UsageError, "gates: got dict; edgeml.recipe.Verify is due", {"gates": {}}),
+        (DataError, "train_data: labels of shape .* Only the step 'qat' needs it", {"train_data": "floats"}),
+    ],
+)
+def test_slips_are_told_in_one_line(trained, digits, error, message, options):
+    x, y = digits[0]
+    given = {"calibration": x[:64], **options}
+    if given.get("train_data"):
+        given["train_data"] = (x, y.astype("float32"))
+    with pytest.raises(error, match=f"^{message}"):
+        edgeml.quantize(trained, "int8", **given)
 
 
 def test_a_layer_without_an_integer_kernel_is_named(digits):

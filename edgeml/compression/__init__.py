@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeml.compression import request, toolkit
 from edgeml.compression.records import Arrays, Compressed, Kernel, LeftAlone, OnEvent, Step, Training, kernels_of
+from edgeml.samples import check_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,8 @@ def compress(
     request.check_model(model)
     data = request.check_data(model, train_data, "train_data")
     validation = None if validation_data is None else request.check_data(model, validation_data, "validation_data")
+    if validation is not None:
+        check_range(validation[0], data[0], "compress: validation_data", "train_data")
     logits = request.gives_logits(model, data)
     training = Training(data, validation, epochs, batch_size, seed, logits, on_event or (lambda event: None))
     started = time.monotonic()

@@ -13,14 +13,23 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeml.compression import compress, request
-from edgeml.errors import UsageError
+from edgeml.errors import DataError, UsageError
+from edgeml.exportable import exportable
 from edgeml.folding import fold_batch_norm
 from edgeml.precisions import NATIVE
 from edgeml.quantization.ladder import ORDER, Climb, Exam, Rung, Tuned, climb, exam
-from edgeml.quantization.samples import check_calibration, check_evaluation, check_fed, check_range, digest, drawn
+from edgeml.quantization.samples import (
+    check_calibration,
+    check_evaluation,
+    check_fed,
+    check_scaling,
+    digest,
+    drawn,
+)
 from edgeml.recipe import Quantize, Verify
 from edgeml.records import Event
 from edgeml.runtimes import Arrays
+from edgeml.samples import check_range
 
 __all__ = [
     "ORDER",
@@ -30,6 +39,7 @@ __all__ = [
     "Rung",
     "check_calibration",
     "check_fed",
+    "check_scaling",
     "climb",
     "climbs",
     "digest",
@@ -89,6 +99,7 @@ class Quantized:
     def save(self, path: str | Path) -> Path:
         """Write the file."""
         place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(self.content)
         return place
 
@@ -123,19 +134,21 @@ def quantize(
         on_event: called after each step.
 
     Raises:
-        UsageError: another precision or step, a model with several inputs. DataError: samples that do not fit.
-        TargetError: an operator has no integer kernel.
+        UsageError: another precision or step, a model with several inputs. DataError: samples that do not fit, weights
+            that are no numbers. TargetError: an operator has no integer kernel, a free input size.
     """
-    _check_asked(model, precision, steps, max_accuracy_drop)
-    folded = fold_batch_norm(model).model
-    if len(folded.inputs) != 1:
-        raise UsageError(f"model '{model.name}': has {len(folded.inputs)} inputs; one is allowed. Use edgeml.export.")
-    (tensor,) = folded.inputs
+    _check_asked(model, precision, steps, max_accuracy_drop, gates)
+    model = exportable(model, ("tflite",), (precision,))
+    if len(model.inputs) != 1:
+        raise UsageError(f"model '{model.name}': has {len(model.inputs)} inputs; one is allowed. Use edgeml.export.")
+    (tensor,) = model.inputs
     if train_data is not None:
-        train_data = request.check_data(model, train_data, "train_data")
+        train_data = _trainable(model, train_data)
     x = check_calibration(
         calibration, tensor.shape[1:], None if train_data is None else train_data[0], "the training samples"
     )
+    check_scaling(x, model)
+    folded = fold_batch_norm(model).model
     held = exam(folded, {tensor.name: x}, None) if evaluation is None else _exam_of(folded, evaluation, x)
     config = Quantize(max_accuracy_drop=max_accuracy_drop, steps=tuple(steps))
     tune = None if train_data is None else tuner(train_data, config.qat_epochs, seed, on_event)
@@ -148,21 +161,33 @@ def quantize(
 
 def _exam_of(folded: Any, evaluation: tuple[NDArray[Any], NDArray[Any]], calibration: NDArray[Any]) -> Exam:
     x, labels = check_evaluation(evaluation, folded)
-    check_range(calibration, x, "the evaluation samples")
+    check_range(calibration, x, "calibration", "the evaluation samples")
     return exam(folded, {folded.inputs[0].name: x}, labels)
 
 
-def _check_asked(model: Any, precision: str, steps: Sequence[str], max_accuracy_drop: float) -> None:
+def _trainable(model: Any, train_data: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return training data as arrays, if ``qat`` can train the model on them."""
+    try:
+        request.check_model(model)
+        return request.check_data(model, train_data, "train_data")
+    except (DataError, UsageError) as error:
+        reason = str(error).removeprefix("compress: ").removeprefix("train_data: ")
+        raise type(error)(f"train_data: {reason} Only the step 'qat' needs it; the others go without.") from error
+
+
+def _check_asked(model: Any, precision: str, steps: Any, max_accuracy_drop: Any, gates: Any) -> None:
     import keras
 
     if not isinstance(model, keras.Model):
         raise UsageError(f"model: got {type(model).__name__}; a Keras 3 model is due. Load it first.")
     if precision not in LADDER:
         raise UsageError(f"precision: got '{precision}'; {', '.join(LADDER)} are allowed. Others need no samples.")
-    words = [steps] if isinstance(steps, str) else list(steps)
+    words = list(steps) if isinstance(steps, Sequence) and not isinstance(steps, str) else [steps]
     for step in words:
-        if isinstance(steps, str) or step not in ORDER:
+        if steps is step or step not in ORDER:
             raise UsageError(f"steps: got '{step}'; a list of {', '.join(ORDER)} is allowed.")
+    if gates is not None and not isinstance(gates, Verify):
+        raise UsageError(f"gates: got {type(gates).__name__}; edgeml.recipe.Verify is due.")
     is_number = isinstance(max_accuracy_drop, int | float) and not isinstance(max_accuracy_drop, bool)
     if not is_number or not 0 <= max_accuracy_drop <= 1:
         raise UsageError(f"max_accuracy_drop: got {max_accuracy_drop!r}; a share from 0 to 1 is allowed, 0.005 say.")

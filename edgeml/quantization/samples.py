@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeml.errors import DataError, UsageError
+from edgeml.samples import check_range
 
 LEAST_SAMPLES = 32
-LIKE = 8.0  # times wider or narrower than what they are held against: scaled otherwise
+LEAST_SCALED = 0.05  # of what a model's own scaling leaves, where 1 is meant: scaled twice
 
 
 def drawn(x: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
@@ -59,21 +60,24 @@ def check_fed(x: NDArray[Any], like: NDArray[Any] | None, like_what: str) -> Non
     if float(np.ptp(x)) == 0:
         raise DataError(f"calibration: every value is {x.flat[0]:g}; samples that differ are due. Give real inputs.")
     if like is not None:
-        check_range(x, like, like_what)
+        check_range(x, like, "calibration", like_what)
 
 
-def check_range(x: NDArray[Any], like: NDArray[Any], like_what: str) -> None:
-    """Hold the range of calibration samples against that of others.
+def check_scaling(x: NDArray[Any], model: Any) -> None:
+    """Look whether calibration samples are scaled already, though the model scales its inputs itself.
 
     Raises:
-        DataError: it is eight times wider or narrower: 0 to 1 where 0 to 255 is due.
+        DataError: a Rescaling comes first, and leaves nothing of them: 0 to 1 where 0 to 255 is due.
     """
-    own, other = (float(np.ptp(values)) for values in (x, like))
-    if own * LIKE < other or other * LIKE < own:
-        raise DataError(
-            f"calibration: values from {x.min():g} to {x.max():g}; those of {like_what} go from {like.min():g} to"
-            f" {like.max():g}. Give raw inputs, scaled as the model takes them."
-        )
+    for layer in getattr(model, "layers", ()):
+        if type(layer).__name__ != "Rescaling" or layer.input is not model.inputs[0] or np.ndim(layer.scale):
+            continue
+        most = float(np.abs(x).max())
+        if most * abs(layer.scale) < LEAST_SCALED:
+            raise DataError(
+                f"calibration: values from {x.min():g} to {x.max():g}, and layer '{layer.name}' multiplies them by"
+                f" {layer.scale:.3g} first. Give raw inputs, up to about {1 / abs(layer.scale):.3g}."
+            )
 
 
 def check_evaluation(data: Any, model: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -94,8 +98,11 @@ def check_evaluation(data: Any, model: Any) -> tuple[NDArray[np.float32], NDArra
 
 
 def _numbers(values: Any, shape: Sequence[int | None], what: str) -> NDArray[np.float32]:
-    x = np.asarray(values)
     wanted = ", ".join(map(str, shape))
+    try:
+        x = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{what}: no array of numbers; (N, {wanted}) is due.") from error
     if x.shape[1:] != tuple(shape) or not len(x):
         raise DataError(f"{what}: shape {x.shape}; (N, {wanted}) is due.")
     if x.dtype.kind not in "biuf":
