@@ -320,6 +320,14 @@ def test_an_operator_that_no_runtime_has_is_refused_in_one_line_that_names_its_l
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operation_that_is_no_layer_is_named_by_its_kind(tmp_path):
+    inputs = keras.Input((8, 8, 1), name="x")
+    x = keras.ops.erf(L.Conv2D(4, 3, name="stem")(inputs))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+    with pytest.raises(TargetError, match=r"^tflite float32: operation 'erf\w*' \(Erf\) behind layer 'stem': 'tf.Erf'"):
+        exporting.write(model, tmp_path, ["tflite"], ["float32"], None, SILENT)
+
+
 @pytest.mark.parametrize("precision", ["int8", "int16x8"])
 def test_an_operator_without_integer_kernel_is_refused(precision, tmp_path):
     inner = keras.Sequential([keras.Input((4, 4, 4)), Elementwise(keras.ops.cos, name="wave")], name="inner")

@@ -109,8 +109,18 @@ def _converted(
     except (ConverterError, RuntimeError, ValueError) as error:
         said = _first_line(error)
         name = first_layer(model, _paths_to_blame(function, said))
-        where = f"layer '{name}': " if name else ""
+        where = f"layer '{name}': " if name else _operation(model, said)
         raise TargetError(f"tflite {precision}: {where}{said}. Change or remove that layer.") from error
+
+
+def _operation(model: Any, said: str) -> str:
+    """Name an operation that is no layer (``keras.ops.erf(x)``) by its kind, and the layer before it."""
+    found = OPERATION.search(said)
+    for one in getattr(model, "operations", ()) if found else ():
+        if found and type(one).__name__.lower() == (found[1] or found[2]).lower():
+            before = one._inbound_nodes[0].input_tensors[0]._keras_history.operation
+            return f"operation '{one.name}' ({type(one).__name__}) behind layer '{before.name}': "
+    return ""
 
 
 def _paths_to_blame(function: Any, said: str) -> Iterator[str]:
