@@ -41,6 +41,14 @@ OTHER_MACHINE_LIMITS = {
 }  # fmt: skip
 OTHER_MACHINE_TOP1_MIN = 0.95
 FUTURE = "from __future__ import annotations\n"
+ALONE = """
+import os
+import sys
+
+# What lies in this folder is what is checked: none of it is imported.
+_here = os.path.realpath(os.path.dirname(__file__))
+sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != _here]
+"""
 SHARED = re.compile(r"^from edgeml\.bundled\.(\w+) import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
 
 
@@ -178,7 +186,8 @@ def copy_scripts(folder: Path) -> None:
         return (scripts / f"{found[1]}.py").read_text("utf-8").partition(FUTURE)[2].strip()
 
     for name in ("verify.py", "benchmark.py"):
-        (folder / name).write_text(SHARED.sub(lines, (scripts / name).read_text("utf-8")), "utf-8")
+        whole = SHARED.sub(lines, (scripts / name).read_text("utf-8"))
+        (folder / name).write_text(whole.replace(FUTURE, FUTURE + ALONE, 1), "utf-8")
 
 
 def provenance() -> dict[str, Any]:

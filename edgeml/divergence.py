@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml.parity import FLOATS, VALUES, measure
+from edgeml.parity import FLOATS, LAYER, measure
 from edgeml.recipe import Verify
 from edgeml.runtimes import Arrays, Loaded, Made
 from edgeml.runtimes.keras import leaves
@@ -212,7 +212,7 @@ def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
 
 def _row(file: str, made: Made, layer: Made, precision: str, gates: Verify) -> LayerError:
     want = layer.values.astype(np.float64)
-    seen = [measure(want, values.astype(np.float64), VALUES) for values in _laid_out(made.values, want.shape)]
+    seen = [measure(want, values.astype(np.float64), LAYER) for values in _laid_out(made.values, want.shape)]
     if precision in FLOATS:
         error, limit = min(one.range_error for one in seen), gates.of(precision, "max_range_error") or 0.0
         is_within, name = error <= limit, SHARE

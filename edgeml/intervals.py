@@ -78,3 +78,8 @@ def calibration_error(probabilities: NDArray[Any], labels: NDArray[np.int64]) ->
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gaps = (np.bincount(place, values, BINS) for values in (right.astype(float), confidence))
     return float(np.abs(np.subtract(*gaps)).sum() / len(labels))
+
+
+def tail(count: int, n: int, rate: float) -> float:
+    """Return the probability of at least ``count`` events among ``n``, each of probability ``rate``."""
+    return 1.0 - sum(math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(count))

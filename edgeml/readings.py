@@ -6,6 +6,7 @@ benchmark.py on the target ─► FILE.json ─► rows of the manifest's ``late
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ FIGURES = (
     "quiet_ms", "p50_ms", "p90_ms", "p99_ms", "interval_95", "noise_floor", "load_ms", "first_run_ms",
     "threads", "runtime",
 )  # fmt: skip
+
+NUMBERS = ("quiet_ms", "p50_ms", "p90_ms", "p99_ms", "noise_floor", "load_ms", "first_run_ms", "threads")
 
 
 def read(path: Path, manifest: Mapping[str, Any], device: str | None = None) -> tuple[str, list[Json], Json]:
@@ -47,8 +50,22 @@ def read(path: Path, manifest: Mapping[str, Any], device: str | None = None) -> 
             raise DataError(f"{path}: '{file}' {what}; rows of benchmark.py --json are due. Time this bundle with it.")
         if row.get("sha256") not in (None, here[file]):
             raise DataError(f"{path}: '{file}' was another file there (its SHA-256 differs). Time this bundle again.")
+        _check_numbers(f"{path}: '{file}'", row)
         rows.append({**row, "file": file, "device": name, "predicted_ms": None})
     return name, rows, document["machine"]
+
+
+def _check_numbers(where: str, row: Json) -> None:
+    for key in NUMBERS:
+        if not _is_positive(row[key]) and not (key == "noise_floor" and row[key] == 0):
+            raise DataError(f"{where}: {key} is {row[key]!r}; a number above 0 is due. Time this bundle again.")
+    ends = row["interval_95"]
+    if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_positive, ends)) and ends[0] <= ends[1]):
+        raise DataError(f"{where}: interval_95 is {ends!r}; two numbers in order are due. Time this bundle again.")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def added(manifest: Json, name: str, rows: list[Json], machine: Json) -> None:

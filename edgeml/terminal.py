@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from edgeml.bundled.finite import written
 from edgeml.records import Event
 
 MIN_REDRAW_SECONDS = 0.1
@@ -78,7 +79,7 @@ class Terminal:
     def result(self, text: str, document: Any) -> None:
         """Print the result: the document if JSON is asked for, else the text."""
         self.clear()
-        print(json.dumps(document, indent=1) if self.as_json else text, file=self.out)
+        print(json.dumps(written(document), indent=1) if self.as_json else text, file=self.out)
 
     def out_is_closed(self) -> None:
         """Lead what is still buffered for a closed stdout nowhere, so that closing it does not fail again."""

@@ -106,6 +106,18 @@ def times(place, folder):
     return path
 
 
+@pytest.mark.parametrize(("key", "value"), [("quiet_ms", -5), ("p50_ms", "fast"), ("load_ms", float("nan")),
+                                            ("interval_95", [9, 1]), ("threads", None)])  # fmt: skip
+def test_figures_that_are_none_are_refused(place, times, tmp_path, key, value):
+    document = json.loads(times.read_text())
+    document["results"][0][key] = value
+    (tmp_path / "times.json").write_text(json.dumps(document))
+    before = (place / "manifest.json").read_bytes()
+    with pytest.raises(DataError, match=rf"times.json: 'model.onnx': {key} is "):
+        examine.report(place, tmp_path / "times.json", "my board")
+    assert (place / "manifest.json").read_bytes() == before
+
+
 def test_figures_of_another_machine_come_back_into_the_report(place, times):
     before = bundle.read(place)["latency"]
     for _ in range(2):  # read again, they are the same rows

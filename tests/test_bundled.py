@@ -292,6 +292,54 @@ def test_nan_never_passes(copy):
     report = json.loads(run(copy, "verify.py", "--json").stdout)
     assert [row["passed"] for row in report["parity"]] == [True, True, True, False]
 
+    assert "NaN" not in run(copy, "verify.py", "--json").stdout  # strict parsers refuse it
+
+
+def test_nothing_that_lies_in_a_bundle_is_imported(copy):
+    """`python verify.py` looks for numpy where the script lies, and what lies there is what is to be checked."""
+    (copy / "numpy.py").write_text("print('run before any check')")
+    done = subprocess.run([sys.executable, "verify.py"], cwd=copy, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "run before any check" not in done.stdout
+    assert "not in SHA256SUMS, not checked: numpy.py" in done.stdout
+
+
+def test_model_files_that_nobody_proved_are_refused(copy):
+    shutil.copy(copy / "model.onnx", copy / "model_float16.onnx")
+    for is_sealed in (False, True):
+        done = run(copy, "verify.py")
+        assert done.returncode == 8
+        assert "model_float16.onnx: a model file that manifest.json does not know" in done.stdout
+        if not is_sealed:
+            seal(copy)
+
+
+def test_a_manifest_with_other_sums_is_refused(copy):
+    edit_manifest(copy, lambda manifest: manifest["files"][0].update(sha256=64 * "0"))
+    done = run(copy, "verify.py")
+    assert done.returncode == 8
+    assert "manifest.json has another sum" in done.stdout
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"files": [3]}'])
+def test_a_sealed_manifest_that_is_none_is_refused(copy, manifest):
+    (copy / "manifest.json").write_text(manifest)
+    seal(copy)
+    done = run(copy, "verify.py", "--json")
+    assert done.returncode == 8
+    assert "not as it was written" in json.loads(done.stdout)["integrity"]["problems"][0]
+
+
+def test_sealed_golden_tensors_that_are_none_are_refused(copy):
+    content = (copy / "golden.npz").read_bytes()
+    for broken in (content[: len(content) // 2], b""):
+        (copy / "golden.npz").write_bytes(broken)
+        seal(copy)
+        assert run(copy, "verify.py").returncode == 8
+    np.savez(copy / "golden.npz", other=np.zeros(3))
+    seal(copy)
+    assert run(copy, "verify.py").returncode == 8
+
 
 def test_files_that_a_runtime_refuses_and_files_without_limits_are_told(copy):
     (copy / "model.onnx").write_bytes(b"no graph")

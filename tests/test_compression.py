@@ -14,7 +14,7 @@ import tf_keras
 from test_space_exports import NAMES, as_trained, drawn, shades
 
 from edgeml import compile_ensemble, compression, twin
-from edgeml.compression import compress, fine_tuning, quantization_aware, request, toolkit
+from edgeml.compression import compress, fine_tuning, pruning, quantization_aware, request, toolkit
 from edgeml.compression.records import Training, kernel_of
 from edgeml.errors import DataError, UsageError
 from edgeml.folding import fold_batch_norm
@@ -114,11 +114,13 @@ def test_pruning_alone_keeps_the_structure_and_the_model(model, data):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize(("share", "epochs"), [(0.5, 10), (0.8, 20)])
-def test_pruning_takes_its_time_by_default(model, data, share, epochs):
-    result = compress(model, prune=share, train_data=data, batch_size=ROWS)
-    assert result.steps[0].epochs == epochs
-    assert kernels(result)["hidden/kernel"].sparsity == share
+@pytest.mark.parametrize(
+    ("share", "steps", "epochs"),
+    [(0.5, 1000, 10), (0.8, 1000, 20), ("2:4", 1000, 10), (0.5, 38, 40), (0.8, 38, 79), (0.8, 1, 100)],
+)
+def test_pruning_takes_its_time_by_default(share, steps, epochs):
+    """80 % of a network for 1,200 digits: 91 % accuracy after 20 epochs, 98 % after 80, as before."""
+    assert pruning.default_epochs(share, steps) == epochs
 
 
 SCHEMES = {  # as tfmot calls them

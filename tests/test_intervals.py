@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from edgeml import intervals
 
@@ -70,3 +71,8 @@ def test_calibration_error_by_hand_and_of_who_says_what_is_true():
     assert intervals.calibration_error(said, labels) < 0.015
     sure = np.eye(3)[said.argmax(axis=1)]
     assert intervals.calibration_error(sure, labels) > 0.3
+
+
+@pytest.mark.parametrize(("count", "n", "rate"), [(0, 60, 0.001), (1, 60, 0.001), (6, 512, 0.001), (3, 10, 0.5)])
+def test_a_tail_is_that_of_the_binomial_distribution(count, n, rate):
+    assert intervals.tail(count, n, rate) == pytest.approx(stats.binom.sf(count - 1, n, rate), abs=1e-12)

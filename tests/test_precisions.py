@@ -148,11 +148,12 @@ def test_activations_by_integers(activation, precision, tmp_path):
     """Raw values, not probabilities: they hide nothing. Weights of 8 bits alone leave 36 to 42 dB."""
     x = inputs = keras.Input((8, 8, 3), name="pixels")
     x = L.Activation(activation)(L.Conv2D(8, 3)(x))
-    model = networks.randomise(keras.Model(inputs, L.Dense(5, name="values")(L.GlobalAveragePooling2D()(x))))
+    model = networks.randomise(keras.Model(inputs, L.Dense(5, name="values")(L.Flatten()(x))))
     samples = {"pixels": networks.pictures(60, (8, 8, 3))}
     written = exporting.write(model, tmp_path, ["tflite"], [precision], samples, SILENT)
-    rows = verification.prove(model, model, written, samples, "test", recipe.Verify())
-    assert min(row.sqnr_db for row in rows if row.gate == precision) > 30
+    gates = recipe.Verify(int16x8_min_sqnr_db=25)
+    rows = verification.prove(model, model, written, samples, "test", gates)
+    assert min(row.sqnr_db for row in rows if row.gate == precision) > 25  # what all rows share is no signal
 
 
 def test_an_operator_that_tensorflow_has_not_is_found_in_its_layer(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "edgeml"
 FILES = sorted(PACKAGE.rglob("*.py"))
-SHARED_LINES = ("opening", "processes", "stopwatch")
+SHARED_LINES = ("finite", "opening", "processes", "stopwatch")
 ALONE = "bundled/"  # scripts that are copied into bundles and run without edgeml
 
 # Each heavy library has few doors; a door that ends in "/" is a folder.

@@ -220,7 +220,7 @@ def test_other_integers_on_a_microcontroller_fail(written, monkeypatch):
     pytest.importorskip("tflite_micro")
     monkeypatch.setattr(tflm.Interpreter, "_run", lambda self, batch: {"scores": np.zeros((1, 5), "int8")})
     model, folded, artifacts = written
-    with pytest.raises(ParityError, match=r"same integers\): equal rows 0\.0\d+ < 0\.98; equal decisions 0"):
+    with pytest.raises(ParityError, match=r"same integers\): equal decisions 0"):
         verification.prove(folded, model, artifacts[1:2], MANY, "test", GATES)
 
 

@@ -16,14 +16,17 @@ import hashlib
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeml.bundled.finite import written
 from edgeml.bundled.opening import INSTALL, OPENERS, Run, as_input, golden_tensors, tensors, whole_batches
 
 PASSED, NOTHING_CHECKED, PARITY_FAILED, INTEGRITY_FAILED = 0, 2, 6, 8
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError, IndexError, zipfile.BadZipFile, EOFError)
 NEEDED = ("manifest.json", "golden.npz")
 SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     report = check(folder)
     code = exit_code(report)
     if as_json:
-        print(json.dumps({**report, "exit_code": code}, indent=1))
+        print(json.dumps(written({**report, "exit_code": code}), indent=1))
     else:
         print("\n".join(lines(report)))
     return code
@@ -45,16 +48,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(folder: Path) -> dict[str, Any]:
     """Check integrity, then parity; nothing of a bundle with a changed byte is opened."""
-    count, problems = integrity(folder)
     report: dict[str, Any] = {
-        "passed": False,
-        "integrity": {"passed": not problems, "files": count, "problems": problems},
-        "parity": [],
-        "not_checked": [],
-        "first_divergence": None,
-    }
+        "passed": False, "integrity": {"passed": False, "files": 0, "problems": []}, "unlisted": [], "parity": [],
+        "not_checked": [], "first_divergence": None,
+    }  # fmt: skip
+    try:
+        checked(folder, report)
+    except MALFORMED as error:
+        what = f"manifest.json or golden.npz: not as it was written ({type(error).__name__}: {error})"
+        report["integrity"].update(passed=False, problems=[*report["integrity"]["problems"], what])
+    return report
+
+
+def checked(folder: Path, report: dict[str, Any]) -> None:
+    """Fill in what is found."""
+    count, problems = integrity(folder)
+    report["integrity"] = {"passed": not problems, "files": count, "problems": problems}
     if problems:
-        return report
+        return
+    report["unlisted"] = sorted(set(lying(folder)) - set(summed(folder)) - {"SHA256SUMS"})
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         golden = {key: archive[key] for key in archive.files}
@@ -65,7 +77,6 @@ def check(folder: Path) -> dict[str, Any]:
             install = INSTALL[Path(entry["path"]).suffix]
             report["not_checked"].append({"file": entry["path"], "install": f"pip install {install}"})
     report["passed"] = bool(report["parity"]) and all(row["passed"] for row in report["parity"])
-    return report
 
 
 def models(manifest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +102,18 @@ def integrity(folder: Path) -> tuple[int, list[str]]:
         elif hashlib.sha256(path.read_bytes()).hexdigest() != match[1]:
             problems.append(f"{match[2]}: changed")
     problems += [f"{name}: not in SHA256SUMS" for name in NEEDED if name not in listed]
-    return len(listed), problems or unlisted(folder, listed)
+    return len(listed), problems or unlike(folder)
+
+
+def summed(folder: Path) -> dict[str, str]:
+    """Return the files of SHA256SUMS, with their sums."""
+    found = (SUM_LINE.fullmatch(line) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines())
+    return {match[2]: match[1] for match in found if match}
+
+
+def lying(folder: Path) -> list[str]:
+    """List what lies in the folder."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
 
 
 def outside(name: str) -> bool:
@@ -99,10 +121,16 @@ def outside(name: str) -> bool:
     return Path(name).is_absolute() or ".." in re.split(r"[/\\]", name)
 
 
-def unlisted(folder: Path, listed: set[str]) -> list[str]:
-    """Name the model files of the (unchanged) manifest that no checksum covers."""
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    return [f"{one['path']}: not in SHA256SUMS" for one in models(manifest) if one["path"] not in listed]
+def unlike(folder: Path) -> list[str]:
+    """Hold SHA256SUMS, the (unchanged) manifest and the folder against each other; one line per contradiction."""
+    manifest, sums = json.loads((folder / "manifest.json").read_text("utf-8")), summed(folder)
+    entries = {one["path"]: one for one in manifest["files"]}
+    known = {one["path"] for one in models(manifest)}
+    problems = [f"{name}: not in SHA256SUMS" for name in sorted(known - set(sums))]
+    problems += [f"{name}: manifest.json has another sum" for name, one in entries.items()
+                 if name in sums and one.get("sha256", sums[name]) != sums[name]]  # fmt: skip
+    strangers = [name for name in lying(folder) if Path(name).suffix in OPENERS and name not in known]
+    return problems + [f"{name}: a model file that manifest.json does not know" for name in sorted(strangers)]
 
 
 def parity(folder: Path, manifest: dict[str, Any], golden: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
@@ -207,9 +235,15 @@ def lines(report: dict[str, Any]) -> list[str]:
     text = [f"integrity: {sums['files']} files unchanged"]
     text += [line(row) for row in report["parity"]]
     text += [f"not checked  {row['file']} ({row['install']})" for row in report["not_checked"]]
+    if report["unlisted"]:
+        text.append(f"not in SHA256SUMS, not checked: {', '.join(report['unlisted'])}")
     if not report["parity"]:
-        return [*text, "NOTHING CHECKED: no runtime for these files is installed."]
-    return [*text, "PASSED" if report["passed"] else "FAILED"]
+        reason = (
+            "no runtime for these files is installed" if report["not_checked"] else "the bundle holds no model file"
+        )
+        return [*text, f"NOTHING CHECKED: {reason}."]
+    left = f", {len(report['not_checked'])} files not checked" if report["not_checked"] else ""
+    return [*text, ("PASSED" if report["passed"] else "FAILED") + left]
 
 
 def line(row: dict[str, Any]) -> str:

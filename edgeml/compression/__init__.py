@@ -51,7 +51,8 @@ def compress(
         qat: train under fake quantization.
         train_data: samples (N, …) as the model takes them, and class numbers (N,).
         validation_data: the same, to tell the accuracy of each step.
-        epochs: of each step; None: 10 for pruning (20 for more than 60 %), 5 for clustering, 3 under fake quantization.
+        epochs: of each step; None: 10 for pruning (20 for more than 60 %; up to 100 where samples are few), 5 for
+            clustering, 3 under fake quantization.
         seed: of order and dropout.
         batch_size: samples per training step.
         on_event: is told after every epoch.

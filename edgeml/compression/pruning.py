@@ -3,11 +3,13 @@
     share of zeros in step t of T:  s · (1 - (1 - t/T)³)      a polynomial, then constant to the end
 
 Zhu & Gupta 2017, arXiv 1710.01878, section 3. ``2:4``: of every four weights along the input channels the two smallest,
-all at once. What pruning costs is mostly the cost of too few epochs: the default grows with the share.
+all at once. What pruning costs is mostly the cost of too few steps: the default grows with the share, and where samples
+are few.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from edgeml import batch_statistics
@@ -23,6 +25,8 @@ EPOCHS, EPOCHS_OF_MANY, MANY = 10, 20, 0.6  # up to this share of zeros, and abo
 # these leave it at 84.5 %, of 85.1 % before (7,802 params, 6,000 training images, seed 1).
 LEARNING_RATE = 3e-3
 RAMP_SHARE = 0.4  # of all steps, until the last weight goes; the rest recovers
+LEAST_STEPS, LEAST_STEPS_OF_MANY = 1_500, 3_000  # of few samples, more epochs
+MOST_EPOCHS = 100
 UPDATES = 50  # of the masks on the way there
 STATISTICS_ROWS = 10_000  # that batch normalization is estimated from afterwards
 
@@ -33,7 +37,7 @@ def prune(model: Any, amount: Prune, training: Training) -> tuple[Step, list[Lef
     Batch normalization, where there is any, trains along, and its statistics are estimated again at the end.
     """
     tfmot = toolkit.load()
-    epochs = training.epochs or (EPOCHS if amount == TWO_OF_FOUR or float(amount) <= MANY else EPOCHS_OF_MANY)
+    epochs = training.epochs or default_epochs(amount, steps_of(training, 1))
     options, words = _schedule(tfmot, amount, steps_of(training, epochs))
 
     def wrap(layer: Any) -> Any:
@@ -50,6 +54,13 @@ def prune(model: Any, amount: Prune, training: Training) -> tuple[Step, list[Lef
     back(tfmot.sparsity.keras.strip_pruning(pruned), model)
     batch_statistics.reestimate(model, training.data[0][:STATISTICS_ROWS], training.batch_size)
     return Step("prune", words, epochs, LEARNING_RATE, losses), left
+
+
+def default_epochs(amount: Prune, steps: int) -> int:
+    """Return for how many epochs, of so many steps each, a share of weights is pruned if nothing else is asked."""
+    epochs, least = (EPOCHS_OF_MANY, LEAST_STEPS_OF_MANY) if amount != TWO_OF_FOUR and float(amount) > MANY else (
+        EPOCHS, LEAST_STEPS)  # fmt: skip
+    return max(epochs, min(math.ceil(least / steps), MOST_EPOCHS))
 
 
 def _schedule(tfmot: Any, amount: Prune, steps: int) -> tuple[dict[str, Any], str]:

@@ -85,6 +85,8 @@ def dashed(value: Any) -> Any:
 def front_matter(view: views.Row) -> views.Row:
     """Return the metadata that model hubs read; what test says of each precision is a metric of its own."""
     manifest, name = view["manifest"], view["title"]
+    source = (view.get("recipe") or {}).get("data") or {}
+    data = str(source.get("name") or source.get("source") or name)
     task = TASKS.get(len(manifest.get("input", {}).get("shape", "")), "")
     measured = [
         {"type": metric, "value": round(one[key], 4), "name": f"{words}, {one.get('file')}"}
@@ -101,7 +103,7 @@ def front_matter(view: views.Row) -> views.Row:
     if measured:
         result = {
             "task": {"type": task or "other"},
-            "dataset": {"name": name, "type": name, "split": "test"},
+            "dataset": {"name": data, "type": data, "split": "test"},
             "metrics": measured,
         }
         front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": [result]}]}

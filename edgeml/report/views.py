@@ -180,9 +180,18 @@ def first(rows: list[Row], **wanted: Any) -> Row:
 
 
 def judged(parity: list[Row], path: str | None) -> Row:
-    """Return the row that speaks for a file: a failed one before all, else the one with the largest difference."""
+    """Return the row that speaks for a file: a failed one before all, else the one nearest to its limit."""
     rows = [row for row in parity if row.get("file") == path and row.get("gate") != "none"]
-    return max(rows, key=lambda row: (not row.get("passed", True), row.get("max_abs", 0.0)), default={})
+    return max(rows, key=lambda row: (not row.get("passed", True), _used(row)), default={})
+
+
+def _used(row: Row) -> float:
+    """Return how much of its limit a comparison takes: of a least figure, the other way around."""
+    error, limit = row.get("error"), row.get("limit")
+    if error is None or not limit:
+        return 0.0
+    least = str(row.get("measure", "")).endswith("at least")
+    return float(limit / max(error, 1e-12) if least else error / limit)
 
 
 def against_float32(files: list[Row]) -> list[Row]:

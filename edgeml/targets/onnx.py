@@ -32,6 +32,7 @@ METHODS = {
     "int8": Quantization("from the int8 TFLite file", "minimum and maximum"),
 }
 OPSET = 17
+PASSING = ("QuantizeLinear", "DequantizeLinear", "Reshape", "Squeeze", "Flatten", "Transpose", "Identity", "Cast")
 
 
 def export(
@@ -80,6 +81,12 @@ def _layers(graph: Any, model: Any) -> dict[str, tuple[str, ...]]:
         layers = layers_of(model, made) or layers_of(model, name) or layers_of(model, *constants)
         if layers:
             found[node] = layers
+    for value, tensor in zip(graph.outputs, model.outputs, strict=True):  # its name is the output's alone
+        node = graph.producer(value.name)
+        while node is not None and node.op_type in PASSING:
+            node = graph.producer(node.input[0])
+        if node is not None:
+            found[node.name] = (tensor._keras_history.operation.name,)
     return found
 
 

@@ -38,7 +38,20 @@ def verify(place: Path, *, layers: bool) -> tuple[str, Document, int]:
 
         golden.check_layers(place, document)
     *lines, verdict = script.lines(document)
-    return "\n".join([*lines, *_layers(document), verdict]), document, script.exit_code(document)
+    code = script.exit_code(document)
+    if code:
+        document["error"] = {"code": code, **_failure(document, verdict)}
+    return "\n".join([*lines, *_layers(document), verdict]), document, code
+
+
+def _failure(document: Document, verdict: str) -> Document:
+    """Return kind and message of what a check has found."""
+    if not document["integrity"]["passed"]:
+        return {"kind": "IntegrityError", "message": "; ".join(document["integrity"]["problems"])}
+    failed = [f"{row['file']}: {row['problem']}" for row in document["parity"] if not row["passed"]]
+    parted = document["first_divergence"]
+    failed += [f"{parted['file']}: layer '{parted['layer']}' is out of its limit"] if parted and not failed else []
+    return {"kind": "ParityError" if document["parity"] else "UsageError", "message": " | ".join(failed) or verdict}
 
 
 def _layers(document: Document) -> list[str]:
