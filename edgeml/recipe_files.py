@@ -90,7 +90,7 @@ class Verify:
     int16x8_max_accuracy_drop: float = rule(0.01, "largest loss of accuracy", min=0.0, max=1.0)
 
     tflm_min_equal_rows: float = rule(
-        0.98, "share of inputs that TensorFlow Lite Micro and LiteRT's reference kernels make equal integers of; less is told",
+        0.98, "share of inputs that TFLM and LiteRT's reference kernels make equal integers of; less is a warning",
         min=0.0, max=1.0,
     )  # fmt: skip
     tflm_min_top1: float = rule(0.999, "least share of inputs that both decide alike", min=0.0, max=1.0)
