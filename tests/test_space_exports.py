@@ -9,7 +9,7 @@ import pytest
 
 from edgeml import arena, exporting, plugins, recipe, scaling, verification
 from edgeml.folding import fold_batch_norm
-from edgeml.precisions import FILES, PRECISIONS
+from edgeml.precisions import FILES, PRECISIONS, is_deployed
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
@@ -17,7 +17,7 @@ from edgeml.search.space import Space, takes
 from edgeml.tflite_operators import tflite_operators
 
 NAMES = plugins.names("search_spaces")
-TARGETS = plugins.names("targets")
+TARGETS = [name for name in plugins.names("targets") if not is_deployed(name)]
 SHAPES = {
     "images": [(8, 8, 1), (28, 28, 1), (33, 20, 3), (48, 48, 3)],
     "windows": [(119, 6), (49, 10), (20, 1), (35, 3)],

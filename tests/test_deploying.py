@@ -1,0 +1,287 @@
+"""Programs for devices, each made of a real file, built and run in its own tool, and held to that file."""
+
+import re
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+from networks import pictures, randomise, separable
+
+from edgeml import deploying, exporting, plugins, precisions, recipe
+from edgeml.errors import ParityError, TargetError, UsageError
+from edgeml.folding import fold_batch_norm
+from edgeml.runtimes import tflm
+from edgeml.tflite_operators import builtin_operators
+
+L = keras.layers
+SAMPLES = {"pixels": pictures(64)}
+GOLDEN = {"pixels": pictures(16, seed=5)}
+SILENT = lambda event: None  # noqa: E731
+TARGETS = [name for name in plugins.names("targets") if precisions.is_deployed(name)]
+PROGRAMS = [(target, one) for target in TARGETS for one in plugins.get("targets", target).PRECISIONS]
+needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed (apt install build-essential)")
+needs_micro = pytest.mark.skipif(not tflm.is_installed(), reason="the extra [micro] is not installed")
+
+
+def written(model, folder, targets=("tflite", "onnx"), precision=("float32", "int8")):
+    return exporting.write(model, folder, targets, precision, SAMPLES, SILENT)
+
+
+def made(folder, target, artifacts, gates=None, golden=GOLDEN, samples=SAMPLES):
+    asked = [one for one in PROGRAMS if one[0] == target]
+    return deploying.deploy(folder, asked, artifacts, golden, samples, gates or recipe.Verify(), 10**5, SILENT)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The bundle's folder with the files of one network."""
+    folder = tmp_path_factory.mktemp("files")
+    return folder, written(fold_batch_norm(separable("hard_swish")).model, folder)
+
+
+def array(text, name, kind=int):
+    """What a C array of a source holds."""
+    body = re.search(rf"{name}(?:\[\w+\])* = \{{(.*?)\}};", text, re.DOTALL)[1]
+    return np.array([kind(one, 0) if kind is int else kind(one) for one in re.findall(r"[-\w.]+", body)])
+
+
+# ---- TensorFlow Lite Micro
+
+
+@pytest.fixture(scope="module")
+def micro(files):
+    if not tflm.is_installed():
+        pytest.skip("the extra [micro] is not installed")
+    (one,) = made(files[0], "tflm", files[1])
+    return files[0], one
+
+
+def test_the_arrays_are_the_file(micro):
+    folder, one = micro
+    source = (folder / one.source).read_bytes()
+    assert bytes(array((folder / "tflm/model_data.cc").read_text(), "model_data").astype("uint8")) == source
+    header = (folder / "tflm/model_data.h").read_text()
+    assert f"kModelBytes = {len(source)};" in header
+    assert f"kTensorArenaBytes = {one.figures['ram_bytes']};" in header
+    assert one.files.keys() == {f"tflm/{name}" for name in (
+        "model_data.h", "model_data.cc", "micro_ops.h", "golden_data.h", "example_main.cc")}  # fmt: skip
+
+
+def test_the_arena_is_the_smallest_that_works(micro):
+    folder, one = micro
+    needed, used = one.figures["ram_bytes"], one.figures["arena_used_bytes"]
+    assert used <= needed < 1.5 * used
+    assert tflm.open_model(folder / one.source, arena_bytes=needed).predict(GOLDEN)["scores"].shape == (16, 5)
+    assert not tflm._opens(folder / one.source, needed - 16)
+
+
+def test_micro_ops_has_exactly_the_operators_of_the_file(micro):
+    folder, one = micro
+    text = (folder / "tflm/micro_ops.h").read_text()
+    kinds = {kind for kind, _ in builtin_operators(folder / one.source)}
+    calls = re.findall(r"resolver\.Add(\w+)\(\)", text)
+    assert sorted(name.upper() for name in calls) == sorted(kind.replace("_", "") for kind in kinds)
+    assert f"kModelOperators = {len(kinds)};" in text
+
+
+def test_the_golden_rows_are_what_micro_says_of_them(micro):
+    folder, one = micro
+    text, opened = (folder / "tflm/golden_data.h").read_text(), tflm.open_model(folder / one.source)
+    (fed,), (said,) = opened.signature.inputs, opened.signature.outputs
+    rows = {"pixels": GOLDEN["pixels"][:8]}
+    assert np.array_equal(array(text, "golden_input_0"), fed.quantized(rows["pixels"]).ravel())
+    assert np.array_equal(array(text, "golden_output_0"), said.quantized(opened.predict(rows)["scores"]).ravel())
+
+
+def test_agreement_with_the_reference_kernels_is_told_in_rows_and_steps(micro):
+    _, one = micro
+    assert (one.parity.gate, one.parity.samples, one.parity.passed) == ("tflm", 64, True)
+    assert one.parity.error >= 0.9
+    assert 0 <= one.most_steps <= 2
+
+
+# Of TensorFlow Lite Micro's header, which no package ships: that an operator has no such method is a compiler's error.
+METHODS = [
+    "Abs",
+    "Add",
+    "AddN",
+    "ArgMax",
+    "ArgMin",
+    "AveragePool2D",
+    "BatchMatMul",
+    "BroadcastTo",
+    "Cast",
+    "Ceil",
+    "Concatenation",
+    "Conv2D",
+    "Cos",
+    "CumSum",
+    "DepthwiseConv2D",
+    "Dequantize",
+    "Div",
+    "Elu",
+    "Equal",
+    "Exp",
+    "ExpandDims",
+    "Fill",
+    "Floor",
+    "FullyConnected",
+    "Gather",
+    "Greater",
+    "GreaterEqual",
+    "HardSwish",
+    "L2Normalization",
+    "LeakyRelu",
+    "Less",
+    "LessEqual",
+    "Log",
+    "LogSoftmax",
+    "Logistic",
+    "Maximum",
+    "MaxPool2D",
+    "Mean",
+    "Minimum",
+    "MirrorPad",
+    "Mul",
+    "Neg",
+    "NotEqual",
+    "Pack",
+    "Pad",
+    "PadV2",
+    "Prelu",
+    "Quantize",
+    "ReduceMax",
+    "Relu",
+    "Relu6",
+    "Reshape",
+    "ResizeBilinear",
+    "ResizeNearestNeighbor",
+    "Round",
+    "Rsqrt",
+    "Slice",
+    "Softmax",
+    "Split",
+    "SplitV",
+    "Sqrt",
+    "Square",
+    "SquaredDifference",
+    "Squeeze",
+    "StridedSlice",
+    "Sub",
+    "Sum",
+    "Svdf",
+    "Tanh",
+    "Transpose",
+    "TransposeConv",
+    "Unpack",
+    "ZerosLike",
+]
+HEADERS = {
+    "micro_mutable_op_resolver.h": """
+#pragma once
+enum TfLiteStatus { kTfLiteOk = 0, kTfLiteError = 1 };
+namespace tflite {
+template <unsigned int N> class MicroMutableOpResolver {
+  unsigned int count_ = 0;
+  TfLiteStatus Add() { return count_++ < N ? kTfLiteOk : kTfLiteError; }
+ public:
+  unsigned int count() const { return count_; }
+METHODS};
+}""",
+    "micro_interpreter.h": """
+#pragma once
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include <cstddef>
+#include <cstdint>
+struct TfLiteTensor { union { char* raw; } data; };
+namespace tflite {
+struct Model;
+struct MicroInterpreter {
+  template <class R> MicroInterpreter(const Model*, const R&, uint8_t*, size_t);
+  TfLiteStatus AllocateTensors(); TfLiteStatus Invoke();
+  TfLiteTensor* input(size_t); TfLiteTensor* output(size_t); size_t arena_used_bytes();
+};
+}""",
+    "micro_log.h": "#pragma once\nvoid MicroPrintf(const char* format, ...);",
+    "system_setup.h": "#pragma once\nnamespace tflite { void InitializeTarget(); }",
+    "schema_generated.h": "#pragma once\nnamespace tflite { struct Model; const Model* GetModel(const void*); }",
+}
+
+
+@needs_gxx
+def test_sources_compile_without_a_warning_and_register_every_operator(micro, tmp_path):
+    folder, one = micro
+    for name, text in HEADERS.items():
+        place = tmp_path / "tensorflow/lite" / ("schema" if name.startswith("schema") else "micro") / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        methods = "".join(f"  TfLiteStatus Add{method}() {{ return Add(); }}\n" for method in METHODS)
+        place.write_text(text.replace("METHODS", methods))
+    (tmp_path / "counts.cc").write_text(
+        '#include "micro_ops.h"\n#include "model_data.h"\n#include <cstdio>\n#include <cstdint>\n'
+        "int main() { ModelOpResolver all; const bool ok = AddModelOperators(all) == kTfLiteOk;\n"
+        '  std::printf("%d %u %d %d", ok, all.count(), kModelOperators,'
+        " int(reinterpret_cast<uintptr_t>(model_data) % 16)); }\n"
+    )
+    flags = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{tmp_path}", f"-I{folder / 'tflm'}"]
+    run = {"check": True, "capture_output": True, "text": True, "timeout": 60}
+    subprocess.run([*flags, "-c", folder / "tflm/example_main.cc", "-o", tmp_path / "example.o"], **run)
+    subprocess.run([*flags, tmp_path / "counts.cc", folder / "tflm/model_data.cc", "-o", tmp_path / "counts"], **run)
+    said = subprocess.run([tmp_path / "counts"], **run).stdout
+    count = one.figures["operators"]
+    assert said == f"1 {count} {count} 0"
+
+
+@needs_micro
+def test_float_edges_and_batches_have_golden_rows_of_their_kind(tmp_path):
+    artifacts = exporting.write(
+        fold_batch_norm(separable()).model, tmp_path, ["tflite"], ["int8"], SAMPLES, SILENT, batch=2, io="float32"
+    )
+    (one,) = made(tmp_path, "tflm", artifacts)
+    text = (tmp_path / "tflm/golden_data.h").read_text()
+    assert "inline constexpr float golden_input_0[kGoldenRows][864]" in text
+    assert {"QUANTIZE", "DEQUANTIZE"} <= set(re.findall(r"\w+", one.notes[0]))
+    assert one.parity.passed
+
+
+@needs_micro
+def test_an_operator_that_micro_lacks_names_its_layer_and_what_to_change(tmp_path):
+    inputs = keras.Input((12, 12, 3), name="pixels")
+    x = L.GlobalAveragePooling2D()(L.Activation("gelu", name="bent")(L.Conv2D(4, 3, name="stem")(inputs)))
+    model = randomise(keras.Model(inputs, L.Dense(3, name="scores")(x)))
+    with pytest.raises(
+        TargetError, match=r"^tflm int8: layer 'bent' \(GELU\): .*Choose another `activation`"
+    ) as raised:
+        exporting.write(model, tmp_path, ["tflm"], ["int8"], SAMPLES, SILENT)
+    assert "\n" not in str(raised.value)
+
+
+# ---- all of them
+
+
+def test_a_program_brings_the_file_that_it_is_made_from():
+    assert precisions.files(["tflm", "tflite"], ["int8"]) == (precisions.File("tflite", "int8"),)
+    assert precisions.programs(["tflm", "tflite"], ["int8"]) == [("tflm", "int8")]
+    assert precisions.refusal(["tflm"], ["float32"]).startswith("target")
+
+
+def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(tflm, "is_installed", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'edgeml-export\[micro\]'"):
+        exporting.check_request(["tflm"], ["int8"], calibrated=True)
+
+
+@needs_micro
+def test_a_program_that_computes_something_else_is_refused(files, tmp_path, monkeypatch):
+    shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(tflm.Interpreter, "_run", lambda self, batch: {"scores": np.zeros((1, 5), "int8")})
+    with pytest.raises(ParityError, match=r"^deploy: tflm \(model_int8.tflite\): equal rows 0.0000 < 0.98") as raised:
+        made(tmp_path, "tflm", files[1])
+    assert "\n" not in str(raised.value)
+
+
+def test_the_quiet_time_is_that_of_one_call():
+    calls = []
+    assert 0 <= deploying.quiet_ms(lambda: calls.append(1)) < 5
+    assert len(calls) == deploying.TIMED_CALLS + 1
