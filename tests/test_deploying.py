@@ -6,6 +6,7 @@ import subprocess
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from networks import pictures, randomise, separable
 
@@ -257,6 +258,98 @@ def test_an_operator_that_micro_lacks_names_its_layer_and_what_to_change(tmp_pat
     assert "\n" not in str(raised.value)
 
 
+# ---- C
+
+
+@pytest.fixture(scope="module")
+def c_sources(files):
+    try:
+        plugins.get("targets", "c").check_installed()
+    except UsageError as error:
+        pytest.skip(str(error))
+    (one,) = made(files[0], "c", files[1])
+    return files[0] / "c", one
+
+
+def ran(*command, place, code=0):
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_the_program_computes_golden(c_sources, tmp_path):
+    folder, one = c_sources
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    said = ran("make", "check", place=tmp_path)
+    count, off, share = re.search(r"(\d+) inferences, largest difference (\S+) \((\S+) of the range", said).groups()
+    assert (int(count), float(off) > 0) == (16, True)
+    assert float(share) <= 1e-6
+    assert one.parity.passed
+    assert (one.parity.samples, one.parity.what) == (64 + 16, "program = file")
+    assert 0 < one.parity.range_error <= 1e-6
+
+
+def test_the_program_tells_another_result(c_sources, tmp_path):
+    shutil.copytree(c_sources[0], tmp_path, dirs_exist_ok=True)
+    rows = np.fromfile(tmp_path / "golden.bin", "<f4")
+    rows[-1] += 0.01
+    rows.tofile(tmp_path / "golden.bin")
+    ran("make", place=tmp_path)
+    assert "largest difference 0.01" in ran("./main", "golden.bin", place=tmp_path, code=1)
+    assert ran("./main", "missing.bin", place=tmp_path, code=2) == ""
+    (tmp_path / "golden.bin").write_bytes(b"")
+    assert ran("./main", "golden.bin", place=tmp_path, code=2).startswith("0 inferences")
+
+
+def test_the_sources_need_nothing_but_libm(c_sources):
+    folder, one = c_sources
+    assert set(one.files) == {f"c/{name}" for name in ("model.c", "model.h", "main.c", "Makefile", "golden.bin")}
+    text = (folder / "model.c").read_text()
+    assert set(re.findall(r"#include <(.*)>", text)) <= {"stdint.h", "math.h", "float.h", "string.h"}
+    assert not re.search(r"\b(malloc|calloc|free|fopen)\(", text)
+    assert "void model(const float pixels[1][12][12][3], float scores[1][5]);" in (folder / "model.h").read_text()
+
+
+def test_sizes_are_those_of_the_object(c_sources):
+    figures = c_sources[1].figures
+    weights = 4 * 1_000
+    assert weights < figures["text_bytes"] == figures["flash_bytes"] < 4 * weights
+    assert figures["ram_bytes"] == figures["data_bytes"] + figures["stack_bytes"]
+    assert 4 * 12 * 12 * 3 < figures["stack_bytes"] < 40_000
+    assert 0 < figures["ms"] < 5
+    if shutil.which("arm-none-eabi-gcc"):
+        assert 0 < figures["cortex_m4_text_bytes"] < figures["text_bytes"]
+        assert figures["cortex_m4_stack_bytes"] == pytest.approx(figures["stack_bytes"], rel=0.1)
+
+
+@needs_gxx
+def test_the_header_can_be_read_by_cpp(c_sources, tmp_path):
+    (tmp_path / "a.cc").write_text('#include "model.h"\nint main() { return model == nullptr; }\n')
+    ran("g++", "-Wall", "-Wno-address", "-c", "a.cc", f"-I{c_sources[0]}", place=tmp_path)
+
+
+def test_several_inputs_and_outputs_in_a_fixed_batch(c_sources, tmp_path):
+    first, second = keras.Input((6, 6, 2), name="picture"), keras.Input((3,), name="facts")
+    x = L.Concatenate()([L.Flatten()(L.Conv2D(3, 3, activation="relu")(first)), second])
+    heads = {"kind": L.Dense(4, activation="softmax", name="kind")(x), "size": L.Dense(1, name="size")(x)}
+    model, rng = randomise(keras.Model([first, second], heads)), np.random.default_rng(0)
+    x = {"picture": rng.uniform(0, 1, (12, 6, 6, 2)).astype("f4"), "facts": rng.uniform(-1, 1, (12, 3)).astype("f4")}
+    artifacts = exporting.write(model, tmp_path, ["onnx"], ["float32"], x, SILENT, batch=2)
+    (one,) = made(tmp_path, "c", artifacts, golden=x, samples=x)
+    assert one.parity.passed
+    assert (tmp_path / "c/golden.bin").stat().st_size == 4 * 12 * (72 + 3 + 4 + 1)
+
+
+def test_an_operator_without_c_names_its_layer(c_sources, tmp_path):
+    node = onnx.helper.make_node("GlobalLpPool", ["x"], ["y"], name="pool_1")
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [1, 3, 4, 4]), ("y", None)))
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(TargetError, match=r"^c float32: layer 'mean' \(GlobalLpPool\): .*Unsupported op.*leave this"):
+        plugins.get("targets", "c").check(path, None, {"pool_1": ("mean",)})
+
+
 # ---- all of them
 
 
@@ -270,6 +363,14 @@ def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(tflm, "is_installed", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'edgeml-export\[micro\]'"):
         exporting.check_request(["tflm"], ["int8"], calibrated=True)
+    monkeypatch.setattr("edgeml.targets.c.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'edgeml-export\[c\]'"):
+        exporting.check_request(["c"], ["float32"], calibrated=False)
+    monkeypatch.undo()
+    monkeypatch.setattr("edgeml.targets.c.find_spec", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UsageError, match="apt install build-essential"):
+        exporting.check_request(["c"], ["float32"], calibrated=False)
 
 
 @needs_micro
