@@ -51,6 +51,20 @@ def builtin_operators(path: Path) -> list[tuple[str, str]]:
     ]
 
 
+def edges(path: Path) -> list[tuple[str, Shape, int, tuple[float, ...], tuple[int, ...]]]:
+    """Return name, shape, type, scales and zero points of what enters and leaves the main graph, in order."""
+    reader = _Reader(path.read_bytes())
+    found = []
+    for index in (*reader.graph.inputs, *reader.graph.outputs):
+        tensor = reader.tensors[index]
+        scales = tensor.quantization
+        numbers = ((), ()) if scales is None else (scales.scale, scales.zeroPoint)
+        each = [() if one is None else tuple(one) for one in numbers]
+        name = (tensor.name or b"").decode("utf-8", "replace")
+        found.append((name, reader.full_shape(index), int(tensor.type), each[0], each[1]))
+    return found
+
+
 class _Reader:
     """The graph of one file, with the operator that makes each tensor."""
 

@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
+from foreign import install
 from networks import pictures, randomise, separable
 
 from edgeml import deploying, exporting, plugins, precisions, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.runtimes import tflm
-from edgeml.tflite_operators import builtin_operators
+from edgeml.tflite_operators import builtin_operators, edges
 
 L = keras.layers
 SAMPLES = {"pixels": pictures(64)}
@@ -348,6 +350,117 @@ def test_an_operator_without_c_names_its_layer(c_sources, tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
     with pytest.raises(TargetError, match=r"^c float32: layer 'mean' \(GlobalLpPool\): .*Unsupported op.*leave this"):
         plugins.get("targets", "c").check(path, None, {"pool_1": ("mean",)})
+
+
+# ---- ORT files
+
+
+@pytest.fixture(scope="module")
+def mobile(files):
+    return files[0], made(files[0], "ort", files[1])
+
+
+def test_ort_files_compute_what_their_onnx_files_do(mobile):
+    folder, rows = mobile
+    assert [(one.source, one.precision) for one in rows] == [("model.onnx", "float32"), ("model_int8.onnx", "int8")]
+    assert rows[0].parity.range_error <= 1e-6
+    assert rows[1].parity.max_abs == 0
+    for one in rows:
+        assert sum(one.files.values()) > one.figures["flash_bytes"] > 1_000
+        assert 0 < one.figures["load_ms"] < one.figures["onnx_load_ms"] + 20
+        assert (folder / next(iter(one.files))).read_bytes()[4:8] == b"ORTM"
+
+
+def test_the_configuration_lists_the_operators_of_the_ort_file(mobile):
+    from onnxruntime.tools.reduced_build_config_parser import parse_config
+
+    folder, rows = mobile
+    for name in (one for row in rows for one in row.files if one.endswith(".config")):
+        required, _ = parse_config(str(folder / name), True)[:2]
+        operators = {one for domain in required.values() for ones in domain.values() for one in ones}
+        assert operators & {"Conv", "QLinearConv"}
+        assert not [one for one in operators if "Nchwc" in one]
+        assert str(folder) not in (folder / name).read_text()
+
+
+def test_the_verdict_on_accelerators_is_told_once_each_and_logging_stays_as_it_was(mobile):
+    import logging
+
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    said = list(plugins.get("targets", "ort").verdicts(mobile[0] / "model.onnx"))
+    assert (logging.getLogger().handlers, logging.getLogger().level) == before
+    assert [line.partition(",")[0] for line in said] == ["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram"]
+    assert all("with fixed input shapes: " in line for line in said)
+    assert said == list(mobile[1][0].notes)
+
+
+def test_a_limit_of_the_recipe_holds_for_programs(files, tmp_path):
+    shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(ParityError, match=r"^deploy: ort \(model.onnx\): share of the output range .* > 1e-12"):
+        made(tmp_path, "ort", files[1], gates=recipe.Verify(program_max_range_error=1e-12))
+
+
+# ---- Ethos-U
+
+
+@pytest.fixture(scope="module")
+def npu(files):
+    pytest.importorskip("ethosu.vela", reason="the extra [ethos] is not installed")
+    (one,) = made(files[0], "ethos_u", files[1])
+    return files[0], one
+
+
+def test_vela_leaves_nothing_to_the_cpu_and_keeps_the_edges(npu):
+    folder, one = npu
+    assert (one.parity, one.figures["u55_128_cpu_operators"], one.figures["u55_256_cpu_operators"]) == (None, 0, 0)
+    assert one.notes[0] == "ethos-u55-128: all operators on the NPU"
+    assert one.figures["cycles"] == one.figures["u55_128_cycles"] >= one.figures["u55_256_cycles"] > 0
+    assert one.figures["u55_128_ms"] == pytest.approx(one.figures["u55_128_cycles"] / 500e3)
+    for name in one.files:
+        assert [kind for kind, _ in builtin_operators(folder / name)] == ["ethos-u"]
+        assert edges(folder / name) == edges(folder / one.source)
+
+
+def test_what_stays_on_the_cpu_is_told(npu, tmp_path):
+    inputs = keras.Input((8, 8, 4), name="pixels")
+    x = L.Conv2D(4, 3, name="first")(inputs)
+    x = L.Lambda(lambda t: tf.nn.depth_to_space(t, 2), output_shape=(12, 12, 1), name="apart")(x)
+    model = randomise(keras.Model(inputs, L.GlobalAveragePooling2D(name="scores")(L.Conv2D(2, 3, name="second")(x))))
+    samples = {"pixels": pictures(16, (8, 8, 4))}
+    artifacts = exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
+    (one,) = made(tmp_path, "ethos_u", artifacts, golden=samples, samples=samples)
+    assert one.figures["u55_128_cpu_operators"] == 1
+    assert one.notes[0] == "ethos-u55-128: on the CPU stay DEPTH_TO_SPACE (1 operators)"
+
+
+# ---- targets of others
+
+THEIRS = """
+from edgeml.targets import Deployed
+from edgeml.runtimes import open_model
+
+PRECISIONS = ("int8",)
+NEEDS = {"int8": (("tflite", "int8"),)}
+
+def check_installed():
+    pass
+
+def check(source, model, layers):
+    pass
+
+def deploy(source, folder, golden):
+    (folder / "rows.txt").write_text(str(len(golden.outputs["scores"])))
+    return Deployed("a tool of theirs", None, {"flash_bytes": source.stat().st_size}, ("hello",))
+"""
+
+
+def test_a_target_of_somebody_else_is_one_module_and_an_entry_point(monkeypatch, tmp_path, files):
+    install(monkeypatch, tmp_path / "package", "targets", "theirs", THEIRS)
+    assert precisions.programs(["theirs"], ["int8"]) == [("theirs", "int8")]
+    shutil.copytree(files[0], tmp_path / "bundle")
+    (one,) = deploying.deploy(tmp_path / "bundle", [("theirs", "int8")], files[1], GOLDEN, SAMPLES, recipe.Verify(), 1,
+                              SILENT)  # fmt: skip
+    assert (one.tool, one.files, one.notes) == ("a tool of theirs", {"theirs/rows.txt": 2}, ("hello",))
 
 
 # ---- all of them

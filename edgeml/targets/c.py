@@ -16,6 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,15 +115,21 @@ def _errors() -> tuple[type[Exception], ...]:
 
 def _prepared(source: Path) -> tuple[Any, Any]:
     """Return the generator, and what it is given: an ONNX file, at batch 1 where it takes any."""
-    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
     from emx_onnx_cgen.input_dim_overrides import apply_input_dim_overrides, parse_input_dim_overrides
 
     model = _read(source)
     if open_model(source).signature.batch is None:
         free = [f"{value.name}:0=1" for value in model.graph.input]
         apply_input_dim_overrides(model, parse_input_dim_overrides(free))
-    options = CompilerOptions(model_name="model", large_temp_threshold_bytes=0, large_weight_threshold=0)
-    return Compiler(options), model
+    return _generator(), model
+
+
+@cache
+def _generator() -> Any:
+    """Return the generator: its templates take 3 s to read, once."""
+    from emx_onnx_cgen.compiler import Compiler, CompilerOptions
+
+    return Compiler(CompilerOptions(model_name="model", large_temp_threshold_bytes=0, large_weight_threshold=0))
 
 
 def _measured(folder: Path, compiler: str, flags: Sequence[str]) -> dict[str, int]:
