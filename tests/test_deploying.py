@@ -12,9 +12,10 @@ import tensorflow as tf
 from foreign import install
 from networks import pictures, randomise, separable
 
-from edgeml import deploying, exporting, plugins, precisions, recipe
+from edgeml import bundle, deploying, exporting, plugins, precisions, recipe
 from edgeml.errors import ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
+from edgeml.report.formats import integer
 from edgeml.runtimes import tflm
 from edgeml.tflite_operators import builtin_operators, edges
 
@@ -461,6 +462,56 @@ def test_a_target_of_somebody_else_is_one_module_and_an_entry_point(monkeypatch,
     (one,) = deploying.deploy(tmp_path / "bundle", [("theirs", "int8")], files[1], GOLDEN, SAMPLES, recipe.Verify(), 1,
                               SILENT)  # fmt: skip
     assert (one.tool, one.files, one.notes) == ("a tool of theirs", {"theirs/rows.txt": 2}, ("hello",))
+
+
+# ---- a bundle with programs
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory):
+    from edgeml.model_export import export
+
+    for target in ("ethos_u", "tflm"):
+        try:
+            plugins.get("targets", target).check_installed()
+        except UsageError as error:
+            pytest.skip(str(error))
+    place = tmp_path_factory.mktemp("bundle") / "b"
+    model = separable("hard_swish")
+    to = "tflm,ort,ethos_u"
+    return export(model, place, to, "int8", samples=pictures(64), calibration=pictures(64))
+
+
+def test_manifest_report_and_card_tell_of_programs(bundled):
+    manifest = bundle.read(bundled)
+    assert [one["path"] for one in bundle.models(manifest)] == ["model_int8.onnx", "model_int8.tflite"]
+    rows = {one["target"]: one for one in manifest["deployments"]}
+    assert list(rows) == ["tflm", "ort", "ethos_u"]
+    listed = {one["path"]: one for one in manifest["files"]}
+    for target, row in rows.items():
+        assert row["files"]
+        assert all(listed[name]["role"] == "deployment" and listed[name]["target"] == target for name in row["files"])
+        assert all(listed[name]["bytes"] == size for name, size in row["files"].items())
+    arena = integer(rows["tflm"]["figures"]["ram_bytes"])
+    card, page = (bundled / "README.md").read_text(), (bundled / "report.html").read_text()
+    for text in (card, page):
+        assert "Programs for devices" in text
+        assert arena in text
+        assert "of 64 rows equal, at most" in text
+        assert "all operators on the NPU" in text
+        assert "NNAPI: no gain, run it on the CPU" in text
+
+
+def test_verify_covers_the_files_of_programs(bundled, tmp_path):
+    place = tmp_path / "b"
+    shutil.copytree(bundled, place)
+    from edgeml.bundled import verify
+
+    report = verify.check(place)
+    assert report["passed"]
+    assert {row["file"] for row in report["parity"]} == {"model_int8.onnx", "model_int8.tflite"}
+    (place / "tflm/micro_ops.h").write_text("")
+    assert verify.check(place)["integrity"]["problems"] == ["tflm/micro_ops.h: changed"]
 
 
 # ---- all of them

@@ -75,4 +75,4 @@ def deploy(source: Path, folder: Path, golden: Golden) -> Deployed:
         "flash_bytes": source.stat().st_size, "ram_bytes": needed, "arena_used_bytes": tflm.allocations(source)[0],
         "cmsis_nn_scratch_bytes": scratch, "operators": len(kinds),
     }  # fmt: skip
-    return Deployed(program.runtime, program, figures, (f"operators: {', '.join(sorted(kinds))}",))
+    return Deployed(program.runtime, program, figures, (f"registers {', '.join(sorted(kinds))}",))
