@@ -18,6 +18,7 @@ from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
 from edgeml.runtimes import tflm
 from edgeml.tflite_operators import builtin_operators, edges
+from edgeml.verbs import make
 
 L = keras.layers
 SAMPLES = {"pixels": pictures(64)}
@@ -33,7 +34,7 @@ def written(model, folder, targets=("tflite", "onnx"), precision=("float32", "in
     return exporting.write(model, folder, targets, precision, SAMPLES, SILENT)
 
 
-def made(folder, target, artifacts, gates=None, golden=GOLDEN, samples=SAMPLES):
+def deployed(folder, target, artifacts, gates=None, golden=GOLDEN, samples=SAMPLES):
     asked = [one for one in PROGRAMS if one[0] == target]
     return deploying.deploy(folder, asked, artifacts, golden, samples, gates or recipe.Verify(), 10**5, SILENT)
 
@@ -58,7 +59,7 @@ def array(text, name, kind=int):
 def micro(files):
     if not tflm.is_installed():
         pytest.skip("the extra [micro] is not installed")
-    (one,) = made(files[0], "tflm", files[1])
+    (one,) = deployed(files[0], "tflm", files[1])
     return files[0], one
 
 
@@ -242,7 +243,7 @@ def test_float_edges_and_batches_have_golden_rows_of_their_kind(tmp_path):
     artifacts = exporting.write(
         fold_batch_norm(separable()).model, tmp_path, ["tflite"], ["int8"], SAMPLES, SILENT, batch=2, io="float32"
     )
-    (one,) = made(tmp_path, "tflm", artifacts)
+    (one,) = deployed(tmp_path, "tflm", artifacts)
     text = (tmp_path / "tflm/golden_data.h").read_text()
     assert "inline constexpr float golden_input_0[kGoldenRows][864]" in text
     assert {"QUANTIZE", "DEQUANTIZE"} <= set(re.findall(r"\w+", one.notes[0]))
@@ -270,7 +271,7 @@ def c_sources(files):
         plugins.get("targets", "c").check_installed()
     except UsageError as error:
         pytest.skip(str(error))
-    (one,) = made(files[0], "c", files[1])
+    (one,) = deployed(files[0], "c", files[1])
     return files[0] / "c", one
 
 
@@ -338,7 +339,7 @@ def test_several_inputs_and_outputs_in_a_fixed_batch(c_sources, tmp_path):
     model, rng = randomise(keras.Model([first, second], heads)), np.random.default_rng(0)
     x = {"picture": rng.uniform(0, 1, (12, 6, 6, 2)).astype("f4"), "facts": rng.uniform(-1, 1, (12, 3)).astype("f4")}
     artifacts = exporting.write(model, tmp_path, ["onnx"], ["float32"], x, SILENT, batch=2)
-    (one,) = made(tmp_path, "c", artifacts, golden=x, samples=x)
+    (one,) = deployed(tmp_path, "c", artifacts, golden=x, samples=x)
     assert one.parity.passed
     assert (tmp_path / "c/golden.bin").stat().st_size == 4 * 12 * (72 + 3 + 4 + 1)
 
@@ -358,7 +359,7 @@ def test_an_operator_without_c_names_its_layer(c_sources, tmp_path):
 
 @pytest.fixture(scope="module")
 def mobile(files):
-    return files[0], made(files[0], "ort", files[1])
+    return files[0], deployed(files[0], "ort", files[1])
 
 
 def test_ort_files_compute_what_their_onnx_files_do(mobile):
@@ -398,7 +399,7 @@ def test_the_verdict_on_accelerators_is_told_once_each_and_logging_stays_as_it_w
 def test_a_limit_of_the_recipe_holds_for_programs(files, tmp_path):
     shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
     with pytest.raises(ParityError, match=r"^deploy: ort \(model.onnx\): share of the output range .* > 1e-12"):
-        made(tmp_path, "ort", files[1], gates=recipe.Verify(program_max_range_error=1e-12))
+        deployed(tmp_path, "ort", files[1], gates=recipe.Verify(program_max_range_error=1e-12))
 
 
 # ---- Ethos-U
@@ -407,7 +408,7 @@ def test_a_limit_of_the_recipe_holds_for_programs(files, tmp_path):
 @pytest.fixture(scope="module")
 def npu(files):
     pytest.importorskip("ethosu.vela", reason="the extra [ethos] is not installed")
-    (one,) = made(files[0], "ethos_u", files[1])
+    (one,) = deployed(files[0], "ethos_u", files[1])
     return files[0], one
 
 
@@ -429,7 +430,7 @@ def test_what_stays_on_the_cpu_is_told(npu, tmp_path):
     model = randomise(keras.Model(inputs, L.GlobalAveragePooling2D(name="scores")(L.Conv2D(2, 3, name="second")(x))))
     samples = {"pixels": pictures(16, (8, 8, 4))}
     artifacts = exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
-    (one,) = made(tmp_path, "ethos_u", artifacts, golden=samples, samples=samples)
+    (one,) = deployed(tmp_path, "ethos_u", artifacts, golden=samples, samples=samples)
     assert one.figures["u55_128_cpu_operators"] == 1
     assert one.notes[0] == "ethos-u55-128: on the CPU stay DEPTH_TO_SPACE (1 operators)"
 
@@ -502,6 +503,14 @@ def test_manifest_report_and_card_tell_of_programs(bundled):
         assert "NNAPI: no gain, run it on the CPU" in text
 
 
+def test_the_terminal_tells_of_programs_in_a_line_each(bundled):
+    lines = [line for line in make._summary(bundle.read(bundled), bundled, None).splitlines() if "program " in line]
+    assert [line.split()[1] for line in lines] == ["tflm/", "ort/", "ethos_u/"]
+    assert re.search(r"TFLM \S+: 9,\d{3} bytes of flash, 6,\d{3} of RAM, \d+.\d % of 64 rows equal", lines[0])
+    assert lines[1].endswith("equal, n=128")
+    assert lines[2].endswith("cycles, not run")
+
+
 def test_verify_covers_the_files_of_programs(bundled, tmp_path):
     place = tmp_path / "b"
     shutil.copytree(bundled, place)
@@ -542,7 +551,7 @@ def test_a_program_that_computes_something_else_is_refused(files, tmp_path, monk
     shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(tflm.Interpreter, "_run", lambda self, batch: {"scores": np.zeros((1, 5), "int8")})
     with pytest.raises(ParityError, match=r"^deploy: tflm \(model_int8.tflite\): equal rows 0.0000 < 0.98") as raised:
-        made(tmp_path, "tflm", files[1])
+        deployed(tmp_path, "tflm", files[1])
     assert "\n" not in str(raised.value)
 
 
