@@ -86,7 +86,10 @@ def deploy(
     broken = [f"{one.target} ({one.source}): {'; '.join(one.parity.failures)}" for one in made
               if one.parity and not one.parity.passed]  # fmt: skip
     if broken:
-        raise ParityError(f"deploy: {' | '.join(broken)}. Nothing was written to the output folder.")
+        raise ParityError(
+            f"deploy: {' | '.join(broken)}. Nothing was written to the output folder; the"
+            " gates are verify.program_max_range_error, tflm_min_equal_rows and tflm_min_top1."
+        )
     return made
 
 

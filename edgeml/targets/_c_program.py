@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeml.errors import TargetError
 from edgeml.runtimes import Arrays, Made, Signature, in_batches
+from edgeml.targets import Golden
 from edgeml.targets._c_sources import golden_rows, outputs_of
 
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
@@ -61,10 +62,15 @@ class Program:
         call(str(here / "main"), "in.bin", "out.bin", place=here)
         return outputs_of((here / "out.bin").read_bytes(), self.signature, self._batch)
 
+    def range_error(self, golden: Golden) -> float:
+        """Return the largest difference from what golden inputs are due to give, as a share of the outputs' range."""
+        made = self.predict(golden.inputs)
+        return max(float(np.abs(made[name] - due).max() / (np.ptp(due) or 1.0)) for name, due in golden.outputs.items())
+
     def ms(self) -> float:
         """Return the mean milliseconds of an inference on the golden rows, as the program itself tells."""
         here = self._place
-        said = call(str(here / "main"), "golden.bin", place=here)
+        said = call(str(here / "main"), "golden.bin", "out.bin", place=here)  # judged elsewhere
         return float(TIME.findall(said)[0]) / 1e3
 
     def single(self, inputs: Arrays, rows: int = 1) -> Callable[[], None]:
