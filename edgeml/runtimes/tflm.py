@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,22 @@ from edgeml.runtimes import Arrays, Made, Signature, Tensor, first_batch, in_bat
 SUFFIX = ".tflite"
 IS_DEFAULT = False
 ARENA_BYTES, STEP_BYTES = 16_000_000, 16
+SEARCH = """
+import sys
+from tflite_micro import runtime
+
+path, (fails, works, step) = sys.argv[1], map(int, sys.argv[2:])
+while works - fails > 1:
+    tried = min((fails + works) // 2, 2 * max(fails, 1))
+    print("tries", tried, flush=True)
+    try:
+        runtime.Interpreter.from_file(path, arena_size=tried * step).invoke()
+        works = tried
+        print("opens", tried, flush=True)
+    except RuntimeError:
+        fails = tried
+        print("fails", tried, flush=True)
+"""  # run by itself: the last line says what it died of
 
 
 def is_installed() -> bool:
@@ -118,21 +135,22 @@ def allocations(path: Path) -> tuple[int, int]:
 def smallest_arena_bytes(path: Path) -> int:
     """Return the smallest arena, in whole steps of 16 bytes, with which a file can be opened on this machine.
 
-    It is somewhat more than ``allocations`` says: placing the activations takes memory that is given back.
+    It is somewhat more than ``allocations`` says: placing the activations takes memory that is given back. Tried in
+    child processes: where memory is short, TensorFlow Lite Micro (0.dev20261023182759) may abort.
     """
-    fails, works = allocations(path)[0] // STEP_BYTES - 1, ARENA_BYTES // STEP_BYTES
+    used = allocations(path)[0]
+    fails, works = used // STEP_BYTES - 1, ARENA_BYTES // STEP_BYTES
     while works - fails > 1:
-        tried = min((fails + works) // 2, 2 * max(fails, 1))
-        fails, works = (fails, tried) if _opens(path, tried * STEP_BYTES) else (tried, works)
+        arguments = (str(path), str(fails), str(works), str(STEP_BYTES))
+        child = subprocess.run([sys.executable, "-c", SEARCH, *arguments], capture_output=True, text=True, check=False)  # noqa: S603  (this interpreter, and lines of ours)
+        said = re.findall(r"^(tries|opens|fails) (\d+)$", child.stdout, re.MULTILINE)
+        if not said:
+            raise DataError(f"{path}: TensorFlow Lite Micro cannot be tried on it: {child.stderr[-200:].split()}.")
+        works = min([works, *(int(steps) for what, steps in said if what == "opens")])
+        fails = max([fails, *(int(steps) for what, steps in said if what == "fails")])
+        if said[-1][0] == "tries":
+            fails = max(fails, int(said[-1][1]))  # it died of this one
     return works * STEP_BYTES
-
-
-def _opens(path: Path, arena_bytes: int) -> bool:
-    try:
-        open_model(path, arena_bytes=arena_bytes)
-    except DataError:
-        return False
-    return True
 
 
 def _names(content: bytes) -> tuple[list[str], list[str]]:
