@@ -77,7 +77,8 @@ def deliver(
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")
-            manifests.write(folder, report, graph, artifacts, samples, calibration, "train")
+            programs = recipe.export.programs
+            manifests.write(folder, report, graph, artifacts, samples, calibration, "train", programs, on_event)
     run.ledger.append("run_ended", finished=True, bundle=str(place), seconds=dict(seconds))
     manifest: dict[str, Any] = report["manifest"]
     return manifest

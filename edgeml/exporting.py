@@ -90,6 +90,10 @@ def write(
         _write_one(model, folder, target, one, calibration, written, on_event, batch, io, climbs or {})
     for key in written.keys() - set(asked):
         written[key].path.unlink()
+    for target, one in precisions.programs(targets, precision):
+        source = written[precisions.origin(target, one)]
+        graph = source.climb.model if source.climb and source.climb.model else model
+        plugins.get("targets", target).check(source.path, graph, source.layers)
     return [written[key] for key in asked]
 
 
@@ -98,8 +102,8 @@ def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrate
 
     Raises:
         TargetError: no target has one of the precisions, or a target has none of them.
-        UsageError: nothing asked for, an unknown target or ``io``, integers without calibration samples, or no
-            TensorFlow, which every target needs.
+        UsageError: nothing asked for, an unknown target or ``io``, integers without calibration samples, a target's
+            extra that is missing, or no TensorFlow, which every target needs.
     """
     if find_spec("tensorflow") is None:
         raise UsageError(
@@ -110,7 +114,9 @@ def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrate
         if not words:
             raise UsageError(f"{what}: got none; at least one is due.")
     for target in targets:
-        plugins.get("targets", target)  # says which there are
+        module = plugins.get("targets", target)  # says which there are
+        if precisions.is_deployed(target):
+            module.check_installed()
     reason = precisions.refusal(targets, precision)
     if reason:
         raise TargetError(reason)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
+from edgeml import bundle, deploying, evaluation, exporting, pipeline, recipe_file, selection
 from edgeml import report as pages
 from edgeml.assembly import Assembled, Field, Graph
 from edgeml.devices import profile
@@ -23,7 +23,7 @@ from edgeml.latency_budget import Standing
 from edgeml.parity import Parity, own_rounding
 from edgeml.precisions import is_calibrated
 from edgeml.quantization import digest
-from edgeml.recipe import Search
+from edgeml.recipe import Search, Verify
 from edgeml.records import to_json
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
@@ -102,8 +102,10 @@ def write(
     samples: Inputs,
     calibration: Inputs | None,
     split: str,
+    programs: Sequence[tuple[str, str]] = (),
+    on_event: exporting.OnEvent = lambda event: None,
 ) -> None:
-    """Put everything but the model files into a staged bundle: golden tensors, labels, scripts, pages, manifest, sums.
+    """Put all but the model files into a staged bundle: golden tensors, programs, scripts, pages, manifest, sums.
 
     Args:
         folder: the staged bundle.
@@ -113,14 +115,20 @@ def write(
         samples: real inputs by name, (N, …) each, of which some become golden.
         calibration: what integer ranges were taken from.
         split: where the calibration samples come from.
+        programs: target and precision of what is made of the files.
+        on_event: called before each of them.
     """
     manifest = report["manifest"]
-    write_golden(folder, Reference(graph.folding.model), samples, artifacts, manifest)
+    golden = write_golden(folder, Reference(graph.folding.model), samples, artifacts, manifest)
+    gates = Verify(**manifest["gates"])
+    made = deploying.deploy(folder, programs, artifacts, golden, samples, gates, graph.cost.macs, on_event)
+    manifest["deployments"] = to_json(made)
     if manifest["task"]["labels"]:
         (folder / "labels.txt").write_text("\n".join(manifest["task"]["labels"]) + "\n", "utf-8")
     bundle.copy_scripts(folder)
     drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
     roles = file_roles(artifacts, drawn[0] if drawn else {}, samples)
+    roles |= {name: {"role": "deployment", "target": one.target} for one in made for name in one.files}
     manifest["files"] = model_entries(folder, roles)  # the pages show the model files; sums come when all lie there
     write_pages(folder, report)
     bundle.write_sums(folder, manifest, roles)
@@ -135,8 +143,8 @@ def write_pages(folder: Path, report: Json) -> None:
 
 def write_golden(
     folder: Path, reference: Loaded, samples: Inputs, artifacts: Sequence[Artifact], manifest: Json
-) -> None:
-    """Write the golden tensors, and the limits that ``verify.py`` holds each file to.
+) -> Inputs:
+    """Write the golden tensors, and the limits that ``verify.py`` holds each file to; return the inputs.
 
     An extreme input gives way to a real one where the Keras model itself, moved by one rounding, moves by more than a
     part of the limit: what it makes of it is the rounding of a processor.
@@ -171,6 +179,7 @@ def write_golden(
     manifest["golden"] = {
         a.path.name: {"path": a.path.name, **bundle.golden_limits(a.precision, outputs)} for a in artifacts
     }
+    return inputs
 
 
 def file_roles(artifacts: Sequence[Artifact], calibration: Json, samples: Inputs) -> dict[str, Json]:

@@ -95,7 +95,8 @@ def export(
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         latency = _timed(artifacts, inputs, on_event)
         manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency, limits)
-        manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given")
+        manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given",
+                        precisions.programs(to, precision), on_event)  # fmt: skip
     return place
 
 

@@ -146,6 +146,23 @@ def _decisions(first: Float, second: Float, tie: float) -> tuple[float, int]:
     return (float(same.mean()), same.size) if same.size else (1.0, 0)
 
 
+def compare_ranges(
+    reference: Loaded, other: Loaded, inputs: Arrays, gates: recipe.Verify, *, file: str, inputs_name: str
+) -> Parity:
+    """Run a file and a program made of it: the largest difference, as a share of the range of the file's outputs."""
+    expected, got = reference.predict(inputs), other.predict(inputs)
+    seen = [
+        measure(np.asarray(want, np.float64), np.asarray(got[name], np.float64), VALUES)
+        for name, want in expected.items()
+    ]
+    worst, limit = max(seen, key=lambda one: one.range_error), gates.program_max_range_error
+    is_broken = not worst.range_error <= limit
+    failures = (f"share of the output range {worst.range_error:.1e} > {limit:g}",) if is_broken else ()
+    return Parity(file, reference.runtime, "program = file", inputs_name, len(next(iter(inputs.values()))), "program",
+                  "share of the output range", worst.range_error, limit, worst.max_abs, worst.range_error,
+                  worst.top1_agreement, worst.sqnr_db, worst.cosine, not failures, failures)  # fmt: skip
+
+
 def _stated(row: Parity) -> Parity:
     """Return a row without a gate: it fails only where numbers are none."""
     failures = () if np.isfinite(row.max_abs) else ("numbers that are none",)

@@ -3,7 +3,8 @@
     edgeml/search_spaces/ds_cnn.py   →  plugins.get("search_spaces", "ds_cnn")
     [project.entry-points."edgeml.search_spaces"]  mine = "my_package.my_space"
 
-A plug-in folder holds plug-ins only; a name with a leading underscore is not one.
+A plug-in folder holds plug-ins only; a name with a leading underscore is not one. One of others that does not import is
+refused by name where it is asked for, and left out where all are looked through.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ def get(folder: str, name: str) -> ModuleType:
             raise UsageError(f"plug-in {name} ({point.value}): {error}. Repair or uninstall its package.") from error
         return module
     raise UsageError(f"{folder}: no '{name}'; there are {', '.join(names(folder))}.{did_you_mean(name, names(folder))}")
+
+
+def working(folder: str) -> tuple[dict[str, ModuleType], list[str]]:
+    """Return the plug-ins of a folder that import, and a line about each that does not."""
+    found, broken = {}, []
+    for name in names(folder):
+        try:
+            found[name] = get(folder, name)
+        except UsageError as error:
+            broken.append(str(error))
+    return found, broken
 
 
 def did_you_mean(word: str, allowed: list[str]) -> str:

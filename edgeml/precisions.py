@@ -70,9 +70,31 @@ def written(target: str) -> tuple[str, ...]:
     return tuple(plugins.get("targets", target).PRECISIONS)
 
 
+def is_deployed(target: str) -> bool:
+    """Tell whether a target makes a program of a file, rather than a file."""
+    return hasattr(plugins.get("targets", target), "deploy")
+
+
+def origin(target: str, precision: str) -> tuple[str, str]:
+    """Return target and precision of the file that a program is made from; of a file, its own."""
+    if not is_deployed(target):
+        return target, precision
+    (needed,) = plugins.get("targets", target).NEEDS[precision]
+    return str(needed[0]), str(needed[1])
+
+
+def _asked(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    return [(t, p) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in written(t)]
+
+
 def files(targets: Sequence[str], precisions: Sequence[str], io: str = NATIVE) -> tuple[File, ...]:
-    """Return the files of ``targets``: of each, those of ``precisions`` that it writes."""
-    return tuple(File(t, p, io) for t in dict.fromkeys(targets) for p in dict.fromkeys(precisions) if p in written(t))
+    """Return the files of ``targets``: of each those of ``precisions`` that it writes, or is made from."""
+    return tuple(dict.fromkeys(File(*origin(*one), io) for one in _asked(targets, precisions)))
+
+
+def programs(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return target and precision of what is made of files: of each target those of ``precisions`` that it has."""
+    return [one for one in _asked(targets, precisions) if is_deployed(one[0])]
 
 
 def refusal(targets: Sequence[str], precisions: Sequence[str]) -> str | None:

@@ -129,8 +129,8 @@ def _is(rival: Rival, field: Field, choice: Choice) -> bool:
 def measured(
     rivals: Sequence[Rival], models: Mapping[str, Any], recipe: Recipe, folder: Path, samples: Inputs
 ) -> list[Rival]:
-    """Write each rival as the recipe's first target, in float32, count and time it."""
-    target, paths, found = recipe.export.targets[0], dict[str, Path](), list[Rival]()
+    """Write each rival as the target of the recipe's first file, in float32, count and time it."""
+    target, paths, found = recipe.export.files[0].target, dict[str, Path](), list[Rival]()
     for number, rival in enumerate(rivals):
         graph = fold(
             ensemble.side_by_side([models[name] for name in rival.ids], rival.weights, rival.mean),
@@ -148,7 +148,7 @@ def measured(
 
 def table(rivals: Sequence[Rival], said: Mapping[str, Float], labels: NDArray[np.int64], recipe: Recipe) -> Json:
     """Return what the report shows of the rivals: their rows, and of which file bytes and latency are."""
-    return {"file": exporting.file_name(recipe.export.targets[0], PRECISION), "rows": rows(rivals, said, labels)}
+    return {"file": exporting.file_name(recipe.export.files[0].target, PRECISION), "rows": rows(rivals, said, labels)}
 
 
 def rows(rivals: Sequence[Rival], said: Mapping[str, Float], labels: NDArray[np.int64]) -> list[Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeml.precisions import IO, NATIVE, PRECISIONS, File, files
+from edgeml.precisions import IO, NATIVE, PRECISIONS, File, files, programs
 from edgeml.recipe_rule import rule
 
 LADDER = ("equalization", "bias_correction", "qat", "float_layers")
@@ -31,6 +31,11 @@ class Export:
     def files(self) -> tuple[File, ...]:
         """Of every target those of the precisions that it writes."""
         return files(self.targets, self.precision, self.io)
+
+    @property
+    def programs(self) -> list[tuple[str, str]]:
+        """Target and precision of what is made of the files."""
+        return programs(self.targets, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,10 @@ class Verify:
         min=0.0, max=1.0,
     )  # fmt: skip
     tflm_min_top1: float = rule(0.999, "least share of inputs that both decide alike", min=0.0, max=1.0)
+    program_max_range_error: float = rule(
+        1e-6, "largest difference of a float32 program's outputs from those of the file it is made from, as a share of"
+        " their range", above=0.0,
+    )  # fmt: skip
 
     def of(self, precision: str, gate: str) -> float | None:
         """Return the limit of a gate for files of one precision, ``max_accuracy_drop`` say; None if it has none."""

@@ -42,6 +42,29 @@ def tflite_operators(path: Path) -> tuple[Operator, ...]:
         raise DataError(f"{path}: not a whole TFLite file ({type(error).__name__}: {error}). Get it again.") from error
 
 
+def builtin_operators(path: Path) -> list[tuple[str, str]]:
+    """Return kind, as the format calls it (``CONV_2D``), and first output of every operator of the main graph."""
+    reader = _Reader(path.read_bytes())
+    return [
+        (reader.kind(node), (reader.tensors[node.outputs[0]].name or b"").decode("utf-8", "replace"))
+        for node in reader.graph.operators
+    ]
+
+
+def edges(path: Path) -> list[tuple[str, Shape, int, tuple[float, ...], tuple[int, ...]]]:
+    """Return name, shape, type, scales and zero points of what enters and leaves the main graph, in order."""
+    reader = _Reader(path.read_bytes())
+    found = []
+    for index in (*reader.graph.inputs, *reader.graph.outputs):
+        tensor = reader.tensors[index]
+        scales = tensor.quantization
+        numbers = ((), ()) if scales is None else (scales.scale, scales.zeroPoint)
+        each = [() if one is None else tuple(one) for one in numbers]
+        name = (tensor.name or b"").decode("utf-8", "replace")
+        found.append((name, reader.full_shape(index), int(tensor.type), each[0], each[1]))
+    return found
+
+
 class _Reader:
     """The graph of one file, with the operator that makes each tensor."""
 
@@ -60,7 +83,7 @@ class _Reader:
         found = [self._named(Operator("", "input", (), self.shape(i), bytes_per_element=self.bytes(i)), i)
                  for i in self.graph.inputs]  # fmt: skip
         for node in self.graph.operators:
-            kind = self._kind(node)
+            kind = self.kind(node)
             inputs = [int(i) for i in node.inputs]
             if kind == "DEQUANTIZE" and inputs[0] in self.constants:
                 self.constants[int(node.outputs[0])] = self.constants[inputs[0]]
@@ -80,7 +103,8 @@ class _Reader:
         self.made_by[int(tensor)] = name
         return operator._replace(name=name)
 
-    def _kind(self, node: Any) -> str:
+    def kind(self, node: Any) -> str:
+        """Return what the format calls an operator."""
         code = self.model.operatorCodes[node.opcodeIndex]
         kind = self.names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         return (code.customCode or b"custom").decode("utf-8", "replace") if kind == "CUSTOM" else kind

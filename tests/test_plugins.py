@@ -8,7 +8,9 @@ from foreign import SMALL_SPACE, install
 
 import edgeml
 from edgeml import plugins
-from edgeml.errors import UsageError
+from edgeml.errors import DataError, UsageError
+from edgeml.runtimes import runtime_of
+from edgeml.verbs import examine
 
 
 @pytest.mark.parametrize("folder", plugins.FOLDERS)
@@ -31,6 +33,16 @@ def test_a_plugin_that_does_not_import_is_named_with_its_reason(monkeypatch, tmp
     install(monkeypatch, tmp_path, "targets", "broken", "import a_module_that_is_not_there")
     with pytest.raises(UsageError, match=r"broken \(foreign_broken\): No module named 'a_module_that_is_not_there'"):
         plugins.get("targets", "broken")
+
+
+def test_a_plugin_that_does_not_import_is_left_out_and_told_by_the_doctor(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "runtimes", "broken", "import a_module_that_is_not_there")
+    found, lines = plugins.working("runtimes")
+    assert {"litert", "onnxruntime"} <= set(found)
+    assert [line.partition(" (")[0] for line in lines] == ["plug-in broken"]
+    assert any("foreign_broken" in line for line in examine.doctor()["problems"])
+    with pytest.raises(DataError, match=r"no runtime opens '.unknown' files"):
+        runtime_of(tmp_path / "m.unknown")
 
 
 @pytest.mark.parametrize("name", ["ds_cn", "_layers", "../costs", "__init__", ""])

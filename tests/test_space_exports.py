@@ -7,9 +7,10 @@ import networks
 import numpy as np
 import pytest
 
-from edgeml import arena, exporting, plugins, recipe, scaling, verification
+from edgeml import arena, deploying, exporting, plugins, recipe, scaling, verification
+from edgeml.errors import UsageError
 from edgeml.folding import fold_batch_norm
-from edgeml.precisions import FILES, PRECISIONS
+from edgeml.precisions import FILES, PRECISIONS, is_deployed, programs
 from edgeml.records import Budget
 from edgeml.search import oracles
 from edgeml.search.feasibility import Feasibility
@@ -17,7 +18,7 @@ from edgeml.search.space import Space, takes
 from edgeml.tflite_operators import tflite_operators
 
 NAMES = plugins.names("search_spaces")
-TARGETS = plugins.names("targets")
+TARGETS = [name for name in plugins.names("targets") if not is_deployed(name)]
 SHAPES = {
     "images": [(8, 8, 1), (28, 28, 1), (33, 20, 3), (48, 48, 3)],
     "windows": [(119, 6), (49, 10), (20, 1), (35, 3)],
@@ -110,3 +111,34 @@ def test_a_space_exports(name, seed, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_space_exports_over_many_draws(name, seed, tmp_path):
     assert_exports(name, seed, tmp_path)
+
+
+PROGRAMS = [name for name in plugins.names("targets") if is_deployed(name)]
+
+
+def assert_deploys(name, seed, folder):
+    """Every target takes every space: programs agree with their files, and an NPU leaves nothing to the CPU."""
+    space, values, shape = drawn(name, seed)
+    model = fold_batch_norm(as_trained(space.model(values), shades(100, shape, seed))).model
+    x = {model.inputs[0].name: shades(100, shape, seed + 1)}
+    precision = ["float32", "int8"]
+    files = exporting.write(model, folder, PROGRAMS, precision, x, lambda event: None)
+    macs = sum(operator.macs for operator in space.operators(values))
+    golden = {name: rows[:16] for name, rows in x.items()}
+    made = deploying.deploy(folder, programs(PROGRAMS, precision), files, golden, x, GATES, macs, lambda event: None)
+    assert {one.target for one in made} == set(PROGRAMS)
+    assert all(one.parity is None or one.parity.passed for one in made)
+    for one in made:
+        assert all(number == 0 for key, number in one.figures.items() if key.endswith("cpu_operators")), values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(FIRST_SLOW_SEED, FIRST_SLOW_SEED + 5))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_target_takes_every_space(name, seed, tmp_path):
+    for target in PROGRAMS:
+        try:
+            plugins.get("targets", target).check_installed()
+        except UsageError as error:
+            pytest.skip(str(error))
+    assert_deploys(name, seed, tmp_path)

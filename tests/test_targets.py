@@ -29,7 +29,7 @@ from edgeml.targets import Quantization
 from edgeml.tflite_operators import tflite_operators
 
 L = keras.layers
-TARGETS = plugins.names("targets")
+TARGETS = [name for name in plugins.names("targets") if not precisions.is_deployed(name)]  # of files
 FILES = [(target, precision) for target in TARGETS for precision in plugins.get("targets", target).PRECISIONS]
 SAMPLES = {"pixels": pictures(64)}
 SILENT = lambda event: None  # noqa: E731

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -47,8 +48,8 @@ class Compiled:
     cpu_operators: tuple[str, ...] = ()
 
 
-def compiled(path: Path, accelerator: str) -> Compiled:
-    """Compile an int8 TFLite file.
+def compiled(path: Path, accelerator: str, keep: Path | None = None) -> Compiled:
+    """Compile an int8 TFLite file; ``keep``: where the compiled file goes, if it is wanted.
 
     Raises:
         UsageError: Vela is not installed, or there is no such accelerator.
@@ -71,6 +72,8 @@ def compiled(path: Path, accelerator: str) -> Compiled:
             raise DataError(f"{path}: Vela cannot compile it ({reason}). Export int8 TFLite again.") from error
         finally:
             sys.setrecursionlimit(recursion)
+        if keep is not None:
+            shutil.copyfile(Path(folder) / f"{path.stem}_vela.tflite", keep)
         return _read(Path(folder), path.stem, accelerator)
 
 

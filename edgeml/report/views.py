@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeml.recipe import TREES
 from edgeml.records import COUNTS, limited
-from edgeml.report import asked, layers, limits, matrices
+from edgeml.report import asked, layers, limits, matrices, programs
 from edgeml.report.formats import DASH, known
 
 Row = dict[str, Any]
@@ -83,6 +83,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "failures": failures(trials),
         "asked": asked.rows(data.get("recipe", {})),
         "axes": axes(trials, manifest),
+        "programs": programs.rows(manifest),
         "parity_matrix": matrices.parity(manifest.get("parity", [])),
         "gate_table": matrices.gates(data.get("gates", {}), [one.get("precision", "") for one in files]),
         "against_float32": against_float32(files),

@@ -167,7 +167,7 @@ def runtime_of(path: Path) -> tuple[str, ModuleType]:
     """
     from edgeml import plugins
 
-    modules = {name: plugins.get("runtimes", name) for name in plugins.names("runtimes")}
+    modules, _ = plugins.working("runtimes")
     by_suffix = {one.SUFFIX: name for name, one in modules.items() if getattr(one, "IS_DEFAULT", True)}
     if path.suffix not in by_suffix:
         raise DataError(f"{path}: no runtime opens '{path.suffix}' files; {', '.join(sorted(by_suffix))} are known.")

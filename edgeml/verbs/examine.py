@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeml import run_folder
+from edgeml import plugins, run_folder
 from edgeml.errors import IntegrityError
 from edgeml.machine import processor
 from edgeml.recipe import Recipe
@@ -132,6 +132,7 @@ def doctor() -> Document:
             continue
         if not wanted.specifier.contains(versions[wanted.name], prereleases=True):
             problems.append(f"{wanted.name} {versions[wanted.name]} is installed; {wanted.specifier} is due")
+    problems += [line for folder in plugins.FOLDERS for line in plugins.working(folder)[1]]
     extras = [name for name in metadata("edgeml-export").get_all("Provides-Extra") or [] if name != "dev"]
     return {
         "versions": versions, "cpu": processor(), "problems": problems,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from edgeml.verbs import findings
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
 RUNS = Path("runs")
+PROGRAM_FIGURES = {"flash_bytes": "bytes of flash", "ram_bytes": "of RAM", "cycles": "cycles"}
 RECIPE_SUFFIXES, DATA_SUFFIXES = (".yaml", ".yml"), (".npz", ".csv")
 
 
@@ -133,11 +134,23 @@ def _summary(manifest: Document, place: Path, root: Path | None) -> str:
                 f"{timed['quiet_ms']:.4f} ms {timed['runtime'].split()[0]}",
             ]
         )  # fmt: skip
+    programs = [
+        f"program  {one['target']}/ of {one['source']}, {one['tool']}: {said}" for one, said in _programs(manifest)
+    ]
     header = ["file", "bytes", "params", "MACs", "test accuracy [95 %]", "max diff", "quiet latency"]
     where = [f"bundle   {place}", f"report   {place / 'report.html'}"]
     if root is not None:
         where.append(f"run      {root}")
-    return "\n".join([table(header, rows), "", *where])
+    return "\n".join([table(header, rows), "", *programs, *where])
+
+
+def _programs(manifest: Document) -> Iterator[tuple[Document, str]]:
+    """Yield what was made of the files, and what is to be said of it in a line."""
+    from edgeml.report import programs
+
+    for one in programs.rows(manifest):
+        figures = [f"{one[key]:,} {words}" for key, words in PROGRAM_FIGURES.items() if key in one]
+        yield one, ", ".join([*figures, one["agreement"]])
 
 
 def _accuracy(scored: Mapping[str, Any] | None) -> str:
