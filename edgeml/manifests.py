@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, evaluation, exporting, pipeline, recipe_file, selection
+from edgeml import bundle, evaluation, exporting, handover, pipeline, recipe_file, selection
 from edgeml import report as pages
 from edgeml.assembly import Assembled, Field, Graph
 from edgeml.devices import profile
@@ -122,6 +122,8 @@ def write(
     drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
     roles = file_roles(artifacts, drawn[0] if drawn else {}, samples)
     manifest["files"] = model_entries(folder, roles)  # the pages show the model files; sums come when all lie there
+    manifest["programs"] = handover.write(folder, to_json(manifest))
+    roles |= {name: {"role": "program"} for one in manifest["programs"] for name in one["files"]}
     write_pages(folder, report)
     bundle.write_sums(folder, manifest, roles)
 

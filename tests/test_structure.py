@@ -43,7 +43,7 @@ DOORS = {
     "tensorboard": ("tensorboards.py",),
     "PIL": ("data/image_folder.py", "evaluation.py", "tensorboards.py"),
     "matplotlib": ("report/",),
-    "jinja2": ("report/",),
+    "jinja2": ("report/", "handover/"),
     "yaml": ("strict_yaml.py", "report/pages.py"),
 }
 
@@ -92,7 +92,7 @@ LAYERS = (
     ("search", "device_kit"),
     ("latency_budget", "shortlist"),
     ("evaluation", "pipeline", "tree_finalists", "tuners"),
-    ("bundle", "report", "assembly", "recipe_search"),
+    ("bundle", "report", "handover", "assembly", "recipe_search"),
     ("selection", "controls", "compressing"),
     ("proof",),
     ("manifests", "golden", "checking", "readings"),
