@@ -93,7 +93,7 @@ LAYERS = (
     ("latency_budget", "shortlist"),
     ("evaluation", "pipeline", "tree_finalists", "tuners"),
     ("bundle", "report", "handover", "assembly", "recipe_search"),
-    ("selection", "controls", "compressing"),
+    ("selection", "controls", "compressing", "nameplates", "descriptions"),
     ("proof",),
     ("manifests", "golden", "checking", "readings"),
     ("delivery", "model_export"),
