@@ -81,8 +81,8 @@ def deliver(
                 command,
             )  # fmt: skip
             if assembled.compression:
-                one = assembled.compression
-                said_of_it = compressing.told(one.before, one.made, artifacts, recipe, calibration, arrays["blend"])
+                fed = calibration, arrays["blend"], report["manifest"]
+                said_of_it = compressing.told(assembled.compression, artifacts, recipe, *fed)
                 report["compression"] = report["manifest"]["compression"] = said_of_it
             report["ensemble"]["proof"] = proof.table(rivals, said, np.asarray(arrays["test"][1]), recipe)
         with timed(seconds, "bundle"):

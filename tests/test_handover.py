@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 from networks import pictures, randomise, separable
 from PIL import Image
+from test_inspection import KEYS
 
 import edgeml
 from edgeml import bundle, handover
+from edgeml.errors import IntegrityError
 from edgeml.handover.facts import pixel_range
 from edgeml.handover.literals import LITERALS
 from edgeml.runtimes import open_model
+from edgeml.verbs.inspection import inspect
 
 L = keras.layers
 NASTY = ('"; DROP', "back\\slash", "new\nline", "$x ${y} \\(z) %s {{ a }}", "</script> ist größer \u2028 ??/")
@@ -437,3 +440,33 @@ def test_the_page_fetches_nothing_from_elsewhere(made):
         assert "http" not in path.read_text().replace("http-equiv", "").replace("http.server", "").replace(
             "http://localhost:8000/web/", ""
         )
+
+
+# ---- what a receiver reads
+
+
+def test_inspect_says_what_a_bundle_is_on_one_screen(made):
+    text, document = inspect(made)
+    assert document.keys() >= KEYS
+    json.dumps(document)
+    assert document["params"] == sum(layer["params"] for layer in document["layers"]) > 0
+    assert len(document["files"]) == document["unchanged"] - 1  # the manifest is in the sums alone
+    lines = text.splitlines()
+    assert len(lines) <= 24
+    assert lines[0].startswith('images: tells 5 classes apart: "; DROP, back\\slash, new line, ')
+    assert lines[1] == "in     pixels: 12 × 12 × 3 NHWC, raw values, as the model takes them, 0 to 255"
+    for name in MODELS:
+        (row,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert f"{(made / name).stat().st_size:,}" in row
+        assert " ms, " in row
+    assert "sha256sum -c SHA256SUMS" in text
+    assert "run_onnx.py, run_tflite.py, cpp/main.cc, web/index.html" in lines[-1]
+    passed = len([row for row in document["parity"] if row["passed"] and row["gate"] != "none"])
+    assert f"proven {passed} of {passed} comparisons with Keras passed; samples (80)" in text
+
+
+def test_a_bundle_that_was_changed_is_not_inspected(made, tmp_path):
+    copy = Path(shutil.copytree(made, tmp_path / "copy"))
+    (copy / "web" / "classify.js").write_text("changed")
+    with pytest.raises(IntegrityError, match=r"copy: not as it was made \(web/classify.js: changed\)"):
+        inspect(copy)
