@@ -36,7 +36,7 @@ def put_on(artifacts: Sequence[Artifact], about: Json, most_bytes: int | None = 
     """Give each file its nameplate, but for those that it would make larger than ``most_bytes``.
 
     Args:
-        artifacts: files as they were written; those of other formats stay as they are.
+        artifacts: files as they were written; those of other targets stay as they are.
         about: what a manifest says of inputs, outputs, task, versions and recipe.
         most_bytes: the budget of a file, None if there is none.
 
@@ -45,7 +45,7 @@ def put_on(artifacts: Sequence[Artifact], about: Json, most_bytes: int | None = 
     """
     found = []
     for artifact in artifacts:
-        write = WRITERS.get(artifact.path.suffix)
+        write = WRITERS.get(artifact.target)
         content = write(artifact.path.read_bytes(), about) if write else b""
         fits = bool(content) and (most_bytes is None or len(content) <= most_bytes)
         if fits:
@@ -95,4 +95,4 @@ def _note(tensor: Json) -> TensorNote:
     return replace(note, mean=0.0 - black * std, std=std)
 
 
-WRITERS = {".onnx": _onnx, ".tflite": _tflite}
+WRITERS = {"onnx": _onnx, "tflite": _tflite}  # by target: what a compiler made of a file is not written again

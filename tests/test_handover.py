@@ -462,7 +462,12 @@ def test_inspect_says_what_a_bundle_is_on_one_screen(made):
     assert "sha256sum -c SHA256SUMS" in text
     assert "run_onnx.py, run_tflite.py, cpp/main.cc, web/index.html" in lines[-1]
     passed = len([row for row in document["parity"] if row["passed"] and row["gate"] != "none"])
-    assert f"proven {passed} of {passed} comparisons with Keras passed; samples (80)" in text
+    (proven,) = [
+        line for line in lines if line.startswith(f"proven {passed} of {passed} comparisons with Keras passed; ")
+    ]
+    assert "; samples (80)" in proven
+    assert "LiteRT 2" in proven
+    assert "onnxruntime 1" in proven
 
 
 def test_a_bundle_that_was_changed_is_not_inspected(made, tmp_path):

@@ -167,10 +167,10 @@ def test_a_file_that_it_would_carry_over_the_budget_goes_without(made, tmp_path)
         assert path.stat().st_size == sizes[is_on]
 
 
-def test_other_formats_stay_as_they_are(tmp_path):
-    path = tmp_path / "model.ort"
+def test_files_of_other_targets_stay_as_they_are(tmp_path):
+    path = tmp_path / "model_int8_vela.tflite"
     path.write_bytes(b"as it was")
-    one = exporting.Artifact(path, "ort", "float32", None, None)
+    one = exporting.Artifact(path, "ethos_u", "int8", None, None)
     assert nameplates.put_on([one], {}) == [one]
     assert path.read_bytes() == b"as it was"
 
