@@ -206,13 +206,15 @@ def verify(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file, or a SavedModel folder.")],
+    model: Annotated[
+        Path, typer.Argument(help="A .keras, .h5, .tflite or .onnx file, a SavedModel folder, or a bundle.")
+    ],
     custom_objects: Custom = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show parameters, MACs, memory, file sizes and folding plan, per layer; of a Keras model after folding."""
+    """Show parameters, MACs, memory, file sizes and folding plan, per layer; of a bundle what a receiver asks."""
 
     def verb(_: Terminal) -> tuple[str, Any, int]:
         from edgeml.verbs import inspection

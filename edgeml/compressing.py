@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import compression, exporting, intervals, timing
-from edgeml.assembly import Assembled, Compression, Graph, fold, named
+from edgeml import compression, exporting, intervals, nameplates, timing
+from edgeml.assembly import Assembled, Compression, fold, named
 from edgeml.exporting import Artifact
 from edgeml.pipeline import OnEvent
 from edgeml.recipe import Recipe
@@ -59,19 +59,23 @@ def compressed(run: RunFolder, assembled: Assembled, arrays: Mapping[str, Arrays
 
 
 def told(
-    before: Graph,
-    made: Sequence[compression.Compressed],
+    done: Compression,
     artifacts: Sequence[Artifact],
     recipe: Recipe,
     calibration: Inputs,
     blend: Arrays,
+    about: Json,
 ) -> Json:
-    """Return what the report says of a compression: what was done, what kernels hold, each file before and after."""
+    """Return what the report says of a compression: what was done, what kernels hold, each file before and after.
+
+    ``about``: what all files say of themselves.
+    """
     with tempfile.TemporaryDirectory(prefix="edgeml-before-") as folder:
         old = exporting.write(
-            before.folding.model, Path(folder), recipe.export.targets, recipe.export.precision, calibration,
+            done.before.folding.model, Path(folder), recipe.export.targets, recipe.export.precision, calibration,
             lambda event: None, io=recipe.export.io,
         )  # fmt: skip
+        old = nameplates.put_on(old, about, recipe.budget.file_bytes)
         latency = _latency(old, artifacts, named(blend[0]), recipe.benchmark.threads)
         rows = [
             (after.path.name, _row(first, blend, latency), _row(after, blend, latency))
@@ -81,8 +85,8 @@ def told(
     kernels = [{"file": a.path.name, "kernels": to_json(stored_kernels(a.path))} for a in artifacts
                if a.target == "tflite"]  # fmt: skip
     return {
-        "asked": to_json(recipe.compress), "steps": to_json([step for one in made for step in one.steps]),
-        "left_alone": to_json([alone for one in made for alone in one.left_alone]),
+        "asked": to_json(recipe.compress), "steps": to_json([step for one in done.made for step in one.steps]),
+        "left_alone": to_json([alone for one in done.made for alone in one.left_alone]),
         "files": [{"file": name, "before": first, "after": after} for name, first, after in rows],
         "kernels": kernels, "smaller": gains, "samples": len(blend[1]),
     }  # fmt: skip

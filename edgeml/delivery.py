@@ -16,7 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, compressing, exporting, latency_budget, manifests, proof, quantization, recipe_file, timing
+from edgeml import (
+    bundle,
+    compressing,
+    descriptions,
+    exporting,
+    latency_budget,
+    manifests,
+    nameplates,
+    proof,
+    quantization,
+    recipe_file,
+    timing,
+)
 from edgeml.assembly import Assembled, Graph, named, probabilities_of
 from edgeml.controls import Controls
 from edgeml.devices.catalogue import HOST
@@ -24,7 +36,6 @@ from edgeml.errors import BudgetError, GateError
 from edgeml.latency_budget import Standing
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.quantization import Climb
-from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
@@ -51,7 +62,7 @@ def deliver(
         with timed(seconds, "quantize"):
             climbs = _climbs(run, graph, arrays, calibration, on_event)
         with timed(seconds, "export"):
-            graph, artifacts = _written(recipe, graph, folder, calibration, climbs, on_event)
+            graph, artifacts = _written(run, graph, folder, calibration, climbs, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
@@ -70,8 +81,8 @@ def deliver(
                 command,
             )  # fmt: skip
             if assembled.compression:
-                one = assembled.compression
-                said_of_it = compressing.told(one.before, one.made, artifacts, recipe, calibration, arrays["blend"])
+                fed = calibration, arrays["blend"], report["manifest"]
+                said_of_it = compressing.told(assembled.compression, artifacts, recipe, *fed)
                 report["compression"] = report["manifest"]["compression"] = said_of_it
             report["ensemble"]["proof"] = proof.table(rivals, said, np.asarray(arrays["test"][1]), recipe)
         with timed(seconds, "bundle"):
@@ -130,7 +141,7 @@ def _climbs(
 
 
 def _written(
-    recipe: Recipe,
+    run: RunFolder,
     graph: Graph,
     folder: Path,
     calibration: Inputs,
@@ -142,10 +153,12 @@ def _written(
     Raises:
         BudgetError: a file is over budget, though its prediction was not.
     """
+    recipe = run.recipe
     artifacts = exporting.write(
         graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event,
         io=recipe.export.io, climbs=climbs,
     )  # fmt: skip
+    artifacts = nameplates.put_on(artifacts, descriptions.of_run(run, graph), recipe.budget.file_bytes)
     graph.folding.model.save(folder / "model.keras")
     graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
     broken = recipe.budget.violations(graph.cost)

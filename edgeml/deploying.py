@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeml import configurations, parity, plugins, precisions, recipe
+from edgeml import configurations, parity, plugins, precisions, recipe, same_integers
 from edgeml.errors import ParityError
 from edgeml.exporting import Artifact, OnEvent
 from edgeml.parity import Parity
@@ -115,7 +115,7 @@ def _compared(program: Loaded, source: Artifact, golden: Arrays, samples: Arrays
     name = source.path.name
     if (source.target, source.precision) == ("tflite", "int8"):
         kernels, words = configurations.LITERT_REFERENCE.open(source.path), f"{_rows(samples)} real"
-        return parity.compare_integers(kernels, program, samples, gates, file=name, inputs_name=words)
+        return same_integers.compare_integers(kernels, program, samples, gates, file=name, inputs_name=words)
     inputs = {key: np.concatenate([samples[key], x]) for key, x in golden.items()}
     reference = open_model(source.path)
     return parity.compare_ranges(

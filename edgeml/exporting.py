@@ -30,7 +30,7 @@ OnEvent = Callable[[Event], None]
 class Artifact:
     """One exported file: where it lies, what it is, how it was quantized, by which steps, and what goes in and out.
 
-    ``layers``: the Keras layers of its nodes, where their names do not say them.
+    ``layers``: the Keras layers of its nodes, where their names do not say them. ``has_nameplate``: see ``nameplates``.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Artifact:
     signature: Signature
     climb: Climb | None = None
     layers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_nameplate: bool = False
 
 
 def words(given: str | Sequence[str]) -> tuple[str, ...]:

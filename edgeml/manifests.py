@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, deploying, evaluation, exporting, pipeline, recipe_file, selection
+from edgeml import (
+    bundle,
+    deploying,
+    descriptions,
+    evaluation,
+    exporting,
+    handover,
+    nameplates,
+    pipeline,
+    recipe_file,
+    selection,
+)
 from edgeml import report as pages
 from edgeml.assembly import Assembled, Field, Graph
 from edgeml.devices import profile
@@ -124,12 +134,14 @@ def write(
     made = deploying.deploy(folder, programs, artifacts, golden, samples, gates, graph.cost.macs, on_event)
     manifest["deployments"] = to_json(made)
     if manifest["task"]["labels"]:
-        (folder / "labels.txt").write_text("\n".join(manifest["task"]["labels"]) + "\n", "utf-8")
+        (folder / "labels.txt").write_text(nameplates.label_lines(manifest["task"]["labels"]), "utf-8")
     bundle.copy_scripts(folder)
     drawn = [{"split": split, "samples": len(x), "sha256": digest(x)} for x in (calibration or {}).values()]
     roles = file_roles(artifacts, drawn[0] if drawn else {}, samples)
     roles |= {name: {"role": "deployment", "target": one.target} for one in made for name in one.files}
     manifest["files"] = model_entries(folder, roles)  # the pages show the model files; sums come when all lie there
+    manifest["programs"] = handover.write(folder, to_json(manifest))
+    roles |= {name: {"role": "program"} for one in manifest["programs"] for name in one["files"]}
     write_pages(folder, report)
     bundle.write_sums(folder, manifest, roles)
 
@@ -190,7 +202,8 @@ def file_roles(artifacts: Sequence[Artifact], calibration: Json, samples: Inputs
         "labels.txt": {"role": "labels"},
     }
     for a in artifacts:
-        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision, "batch": a.signature.batch}
+        roles[a.path.name] = {"role": "model", "target": a.target, "precision": a.precision, "batch": a.signature.batch,
+                                "nameplate": a.has_nameplate}  # fmt: skip
         if a.layers:
             roles[a.path.name]["layers"] = to_json(a.layers)
         if a.quantization:
@@ -220,21 +233,12 @@ def _manifest(
     latency: Sequence[Latency],
     standings: Sequence[Standing],
 ) -> Json:
-    recipe, dataset = run.recipe, run.dataset()
+    recipe = run.recipe
     members = [field.finalists[i] for i in choice.members]
-    parts = run.partition()["splits"]
-    shape = graph.folding.model.input_shape[1:]
-    kind, by = kind_of(shape), dataset.get("divided_by")
     return {
         "schema_version": 1,
         "name": recipe.name,
-        **bundle.provenance(),
-        "task": {"kind": "classification", "labels": dataset["labels"]},
-        **signature_json(
-            [{"name": kind.sample, "shape": list(shape), "dtype": "float32", "layout": kind.layout,
-              "range": dataset["value_range"], "meaning": dataset["meaning"], **({"divided_by": by} if by else {})}],
-            [{"name": "probabilities", "shape": [len(dataset["labels"])], "meaning": "probabilities"}],
-        ),
+        **descriptions.of_run(run, graph),
         "files": [],
         "members": [
             {"weight": w, **to_json({key: getattr(c, key) for key in ("id", "space", "hyperparameters", "cost")})}
@@ -248,14 +252,7 @@ def _manifest(
         "parity": [to_json(row) for row in parity],
         "gates": to_json(recipe.verify),
         "latency": [to_json(row) for row in latency],
-        "recipe_sha256": recipe_file.sha256(recipe),
-        "data_sha256": hashlib.sha256(json.dumps([p["sha256"] for p in parts.values()]).encode()).hexdigest(),
     }  # fmt: skip
-
-
-def signature_json(inputs: list[Json], outputs: list[Json]) -> Json:
-    """Return what goes in and comes out as the manifest states it: the first of each, and all."""
-    return {"input": inputs[0], "output": outputs[0], "inputs": inputs, "outputs": outputs}
 
 
 def devices_json(run: RunFolder) -> list[Json]:

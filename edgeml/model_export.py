@@ -10,20 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import bundle, ensemble, exporting, framing, manifests, precisions, quantization, recipe, timing
+from edgeml import (
+    bundle,
+    descriptions,
+    ensemble,
+    exporting,
+    framing,
+    manifests,
+    nameplates,
+    precisions,
+    quantization,
+    recipe,
+    timing,
+)
 from edgeml.assembly import Graph, fold
 from edgeml.errors import DataError, UsageError
 from edgeml.exportable import exportable
 from edgeml.framing import Numbers
 from edgeml.operators import not_counted
-from edgeml.parity import MIXTURE, SOFTMAX, Parity, output_kinds
+from edgeml.parity import Parity
 from edgeml.records import Event, to_json
-from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
 from edgeml.verification import prove
 
 RANDOM_SAMPLES = 64
-LAYOUTS = {0: "N", 1: "NC", 2: "NWC", 4: "NDHWC"}  # by the number of sizes; images have one of two
 Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
 BENCHMARK_ROUNDS = 7
 
@@ -89,12 +99,14 @@ def export(
         form: Any = {"on_event": on_event, "batch": batch, "io": io}
         climbs = quantization.climbs(graph.folding.model, precision, fed, held, recipe.Quantize(), limits, **form)
         artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, climbs=climbs, **form)
+        about = descriptions.of_model(graph.folding.model, inputs, layout.upper(), labels)
+        artifacts = nameplates.put_on(artifacts, about)
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         latency = _timed(artifacts, inputs, on_event)
-        manifest = _manifest(place.name, graph, inputs, layout.upper(), labels, parity, latency, limits)
+        manifest = _manifest(place.name, about, graph, parity, latency, limits)
         manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given",
                         precisions.programs(to, precision), on_event)  # fmt: skip
     return place
@@ -194,7 +206,7 @@ def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
         raise DataError(f"{what}: type {array.dtype}; numbers are due.")
     if not np.all(np.isfinite(array)):
         raise DataError(f"{what}: holds NaN or infinite values; finite numbers are due.")
-    return array.astype(_stated(tensor))
+    return array.astype(descriptions.stated(tensor))
 
 
 def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
@@ -203,18 +215,12 @@ def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
     for tensor in model.inputs:
         shape = (RANDOM_SAMPLES, *tensor.shape[1:])
         drawn = rng.uniform(0, most, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
-        found[tensor.name] = drawn.astype(_stated(tensor))
+        found[tensor.name] = drawn.astype(descriptions.stated(tensor))
     return found
 
 
-def _classes(model: Any) -> tuple[str, int]:
-    """Return the output that labels name the values of, the first softmax or the first, and how many values it has."""
-    place = next((place for place, kind in enumerate(output_kinds(model)) if kind == SOFTMAX), 0)
-    return output_names(model)[place], int((1, *model.outputs[place].shape[1:])[-1])
-
-
 def _check_labels(model: Any, labels: Sequence[str] | None) -> None:
-    name, count = _classes(model)
+    name, count = descriptions.classes(model)
     if labels is None:
         return
     if not all(isinstance(label, str) for label in labels):
@@ -236,42 +242,20 @@ def _batch(model: Any, batch: int | None) -> int | None:
     return own if batch is None else batch
 
 
-def _stated(tensor: Any) -> str:
-    return "float32" if "float" in tensor.dtype else str(tensor.dtype)
-
-
 def _manifest(
     name: str,
+    about: Mapping[str, Any],
     graph: Graph,
-    inputs: Mapping[str, NDArray[Any]],
-    layout: str,
-    labels: Sequence[str] | None,
     parity: Sequence[Parity],
     latency: Sequence[Latency],
     gates: recipe.Verify,
 ) -> dict[str, Any]:
-    model = graph.folding.model
-    named, count = _classes(model)
-    is_classifier = labels is not None or bool({SOFTMAX, MIXTURE} & set(output_kinds(model)))
-    classes = list(labels or [f"class {i}" for i in range(count)]) if is_classifier else []
-
-    def tensor(name: str, shape: Sequence[int]) -> dict[str, Any]:
-        return {"name": name, "shape": list(shape), "layout": LAYOUTS.get(len(shape), layout)}
-
     return {
-        "schema_version": 1, "name": name, **bundle.provenance(),
-        "task": {"kind": "classification" if is_classifier else "other", "labels": classes, "output": named},
-        **manifests.signature_json(
-            [{**tensor(t.name, t.shape[1:]), "dtype": _stated(t), "meaning": "raw values, as the model takes them",
-              "range": [inputs[t.name].min().item(), inputs[t.name].max().item()]} for t in model.inputs],
-            [{**tensor(name, t.shape[1:]), "dtype": _stated(t), "meaning": "as in Keras"}
-             for name, t in zip(output_names(model), model.outputs, strict=True)],
-        ),
+        "schema_version": 1, "name": name, **about,
         "files": [], "members": [],
         "cost": {**to_json(graph.cost), "not_counted": [operator.name for operator in not_counted(graph.operators)]},
         "budget": {"asked": {}, "violations": []}, "folding": manifests.folding_json(graph), "metrics": [],
         "parity": to_json(parity), "gates": to_json(gates), "latency": to_json(latency),
-        "recipe_sha256": None, "data_sha256": None,
     }  # fmt: skip
 
 

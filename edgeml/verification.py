@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import configurations, divergence, ensemble, parity, probes, recipe
+from edgeml import configurations, divergence, ensemble, parity, probes, recipe, same_integers
 from edgeml.configurations import InBatches, Remembering
 from edgeml.errors import DataError, ParityError
 from edgeml.exporting import Artifact, OnEvent
@@ -147,7 +147,9 @@ class _Proof:
         except DataError as error:
             self.notes.append(str(error))
             return
-        row = parity.compare_integers(kernels, opened, inputs, self.gates, file=artifact.path.name, inputs_name=name)
+        row = same_integers.compare_integers(
+            kernels, opened, inputs, self.gates, file=artifact.path.name, inputs_name=name
+        )
         yield replace(row, configuration=configurations.MICRO.told(opened))
 
     def _sets(self, *, is_default: bool) -> Iterator[tuple[Arrays, str, bool]]:

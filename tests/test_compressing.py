@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks import L, pictures, randomise
 
-from edgeml import assembly, compressing, exporting, recipe_file
+from edgeml import assembly, compressing, descriptions, exporting, nameplates, recipe_file
 from edgeml.assembly import Assembled
 from edgeml.errors import RecipeError
 from edgeml.stored_kernels import stored_kernels
@@ -54,7 +54,9 @@ def told(before, after, arrays, folder, asked):
     files = exporting.write(
         made.folding.model, folder, asked.export.targets, asked.export.precision, calibration, lambda event: None
     )
-    return compressing.told(assembly.fold(before), (), files, asked, calibration, arrays["blend"])
+    about = descriptions.of_model(made.folding.model, calibration, "NHWC", None)
+    done = assembly.Compression(assembly.fold(before), ())
+    return compressing.told(done, nameplates.put_on(files, about), asked, calibration, arrays["blend"], about)
 
 
 def test_zeros_are_seen_in_packed_bytes_and_in_the_stored_kernels(arrays, tmp_path):

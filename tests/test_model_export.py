@@ -12,7 +12,7 @@ import pytest
 from networks import nudge, pictures, separable
 
 import edgeml
-from edgeml import bundle, checking, divergence, exporting, foreign, golden
+from edgeml import bundle, checking, divergence, exporting, foreign, golden, handover
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
 from edgeml.precisions import FILES, IO, PRECISIONS
 from edgeml.report.snippets import snippets
@@ -64,9 +64,11 @@ def made(tmp_path_factory):
 
 def test_a_bundle_holds_what_the_contract_says(made):
     manifest = bundle.read(made)
-    files = sorted(path.name for path in made.iterdir())
+    files = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+    programs = [name for program in handover.PROGRAMS for name in program.files]
     assert files == sorted([*FOUR, "SHA256SUMS", "README.md", "benchmark.py", "golden.npz", "labels.txt",
-                            "manifest.json", "model.keras", "report.html", "report.json", "verify.py"])  # fmt: skip
+                            "manifest.json", "model.keras", "report.html", "report.json", "verify.py",
+                            *programs])  # fmt: skip
     assert manifest.keys() >= MANIFEST_KEYS
     for name, keys in ROW_KEYS.items():
         assert manifest[name]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from networks import nudge, pictures, separable
 
-from edgeml import exporting, parity, recipe, verification
+from edgeml import exporting, parity, recipe, same_integers, verification
 from edgeml.ensemble import compile_ensemble
 from edgeml.errors import ParityError
 from edgeml.folding import fold_batch_norm
@@ -315,7 +315,7 @@ def test_equal_rows_are_counted_and_few_are_a_warning(rows, wrong, warns):
     values = np.random.default_rng(0).integers(-128, 128, (rows, 3)).astype(float)
     other = values.copy()
     other[:wrong, 1] += 1e-3  # no decision changes
-    row = parity.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
+    row = same_integers.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
     assert (row.gate, row.error, row.top1_agreement, row.passed) == ("tflm", 1 - wrong / rows, 1.0, True)
     assert row.warnings == ((f"equal rows {row.error:.4f} < 0.98",) if warns else ())
 
@@ -326,6 +326,6 @@ def test_other_decisions_fail_and_chance_takes_some_of_few(rows, wrong, passes):
     values[:, 0] = 5.0
     other = values.copy()
     other[:wrong] = other[:wrong, ::-1]
-    row = parity.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
+    row = same_integers.compare_integers(Table(values), Table(other), {}, GATES, file="f", inputs_name="test")
     assert row.passed is passes
     assert passes or row.failures == (f"equal decisions {1 - wrong / rows:.4f} < 0.999",)

@@ -44,7 +44,7 @@ DOORS = {
     "tensorboard": ("tensorboards.py",),
     "PIL": ("data/image_folder.py", "evaluation.py", "tensorboards.py"),
     "matplotlib": ("report/",),
-    "jinja2": ("report/",),
+    "jinja2": ("report/", "handover/"),
     "yaml": ("strict_yaml.py", "report/pages.py"),
 }
 
@@ -83,7 +83,7 @@ LAYERS = (
     ("configurations", "timing_child", "interleaving"),
     ("exportable", "framing", "splits", "samples", "model_cost", "ensemble", "parity", "timing", "devices"),
     ("targets",),
-    ("divergence", "twin"),
+    ("divergence", "same_integers", "twin"),
     ("compression",),
     ("stored_kernels",),
     ("quantization",),
@@ -94,7 +94,8 @@ LAYERS = (
     ("search", "device_kit"),
     ("latency_budget", "shortlist"),
     ("evaluation", "pipeline", "tree_finalists", "tuners"),
-    ("bundle", "report", "assembly", "recipe_search"),
+    ("bundle", "report", "handover", "assembly", "recipe_search"),
+    ("nameplates", "descriptions"),
     ("selection", "controls", "compressing"),
     ("proof",),
     ("manifests", "golden", "checking", "readings"),

@@ -6,9 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from edgeml import handover
+from edgeml.verbs.inspection import inspect
 
 ROOT = Path(__file__).parents[1]
 EDGEML = Path(sys.executable).with_name("edgeml")
@@ -56,7 +60,8 @@ def test_it_ends_well_and_says_nothing_of_others(ran):
 
 def test_the_bundle_holds_what_it_should(ran):
     place = ran[0] / "exported" / "digits"
-    assert {path.name for path in place.iterdir()} == FILES
+    found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    assert found == FILES | {name for program in handover.PROGRAMS for name in program.files}
     assert sorted(path.name for path in ran[0].iterdir()) == ["exported", "runs"]
     assert [path.name for path in place.parent.iterdir()] == ["digits"]
     manifest = json.loads((place / "manifest.json").read_text())
@@ -86,6 +91,18 @@ def test_the_bundle_holds_what_it_should(ran):
     ]  # fmt: skip
     assert page.count("<svg") >= 8, "accuracy over MACs, params and bytes, history, intervals, balance"
     assert "edgeml run" in page
+
+
+def test_the_bundle_and_its_files_say_what_they_are(ran):
+    place = ran[0] / "exported" / "digits"
+    text, document = inspect(place)
+    assert text.startswith("digits: tells 10 classes apart: 0, 1, 2, 3, 4, 5, 6, 7, …\n")
+    assert text.count(", n=359") == 4
+    assert len(document["recipe_sha256"]) == 64
+    assert f", recipe {document['recipe_sha256'][:12]}, data " in text
+    with zipfile.ZipFile(place / "model_int8.tflite") as archive:
+        assert archive.read("labels.txt") == (place / "labels.txt").read_bytes()
+    assert document["recipe_sha256"].encode() in (place / "model.onnx").read_bytes()
 
 
 def test_the_report_tells_what_else_could_have_been_shipped(ran):

@@ -236,7 +236,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     text += [line(row) for row in report["parity"]]
     text += [f"not checked  {row['file']} ({row['install']})" for row in report["not_checked"]]
     if report["unlisted"]:
-        text.append(f"not in SHA256SUMS, not checked: {', '.join(report['unlisted'])}")
+        names = [*report["unlisted"][:5], *(["…"] if len(report["unlisted"]) > 5 else [])]
+        text.append(f"{len(report['unlisted'])} files not in SHA256SUMS, not checked: {', '.join(names)}")
     if not report["parity"]:
         reason = (
             "no runtime for these files is installed" if report["not_checked"] else "the bundle holds no model file"

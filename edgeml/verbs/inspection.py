@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeml import foreign
+from edgeml import bundle, foreign
 from edgeml.errors import DataError
 from edgeml.operators import Operator, not_counted
 from edgeml.records import Cost, to_json
 from edgeml.terminal import table
+from edgeml.verbs import receiving
 
 Document = dict[str, Any]
 FILES = (".tflite", ".onnx")
@@ -27,13 +28,15 @@ NO_ARENA = "not counted: TensorFlow Lite Micro reads .tflite files"
 
 
 def inspect(path: Path, custom_objects: Sequence[str] = ()) -> tuple[str, Document]:
-    """Count a model file.
+    """Count a model file, or say what a bundle is.
 
     Raises:
-        DataError: no model file, or a damaged one.
+        DataError: no model file, or a damaged one. IntegrityError: a bundle that was changed.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file.")
+    if (path / bundle.MANIFEST).is_file():
+        return receiving.inspect(path)
     if path.is_dir() or path.suffix in foreign.SUFFIXES:
         return _of_keras(path, custom_objects)
     if path.suffix not in FILES:
