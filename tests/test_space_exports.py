@@ -119,7 +119,7 @@ PROGRAMS = [name for name in plugins.names("targets") if is_deployed(name)]
 
 
 def assert_deploys(name, seed, folder):
-    """Every target takes every space: programs agree with their files, and an NPU leaves nothing to the CPU."""
+    """Every target takes every space: programs agree with their files, and what an NPU leaves to the CPU is said."""
     space, values, shape = drawn(name, seed)
     model = fold_batch_norm(as_trained(space.model(values), shades(100, shape, seed))).model
     x = {model.inputs[0].name: shades(100, shape, seed + 1)}
@@ -132,8 +132,10 @@ def assert_deploys(name, seed, folder):
     )
     assert {one.target for one in made} == set(PROGRAMS)
     assert all(one.parity is None or one.parity.passed for one in made)
-    for one in made:
-        assert all(number == 0 for key, number in one.figures.items() if key.endswith("cpu_operators")), values
+    (npu,) = (one for one in made if one.target == "ethos_u")
+    left = any(number for key, number in npu.figures.items() if key.endswith("cpu_operators"))
+    assert left == any("on the CPU stay" in note for note in npu.notes)
+    assert not left or values.get("activation", "selu") == "selu", npu.notes
 
 
 @pytest.mark.slow
