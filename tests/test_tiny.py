@@ -34,6 +34,11 @@ FOREIGN = re.compile(
 )
 
 
+def of_others(text):
+    """Leave out our own warnings, of rows that TensorFlow Lite Micro rounds otherwise."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("verify    warning: "))
+
+
 def command(folder, *words):
     sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "EDGEML_"))}
@@ -52,7 +57,7 @@ def ran(tmp_path_factory):
 def test_it_ends_well_and_says_nothing_of_others(ran):
     _, process = ran
     assert process.returncode == 0, process.stderr
-    assert not FOREIGN.search(process.stderr), FOREIGN.search(process.stderr)
+    assert not FOREIGN.search(of_others(process.stderr)), process.stderr
     document = json.loads(process.stdout)
     assert document.keys() >= {"bundle", "manifest", "seconds"}
     assert sum("params" in line and "val" in line for line in process.stderr.splitlines()) == 2
@@ -156,7 +161,7 @@ def test_the_same_command_again_moves_the_finished_run_aside(ran):
     before = {name: (place / name).read_bytes() for name in models}
     process = command(folder)
     assert process.returncode == 0, process.stderr
-    assert not FOREIGN.search(process.stdout + process.stderr), FOREIGN.search(process.stdout + process.stderr)
+    assert not FOREIGN.search(of_others(process.stdout + process.stderr)), process.stderr
     runs = sorted(path.name for path in (folder / "runs").iterdir())
     assert len(runs) == 2
     assert "digits" in runs
