@@ -129,6 +129,7 @@ def unlike(folder: Path) -> list[str]:
     problems = [f"{name}: not in SHA256SUMS" for name in sorted(known - set(sums))]
     problems += [f"{name}: manifest.json has another sum" for name, one in entries.items()
                  if name in sums and one.get("sha256", sums[name]) != sums[name]]  # fmt: skip
+    known |= {name for name, one in entries.items() if one["role"] == "deployment"}
     strangers = [name for name in lying(folder) if Path(name).suffix in OPENERS and name not in known]
     return problems + [f"{name}: a model file that manifest.json does not know" for name in sorted(strangers)]
 
