@@ -19,6 +19,8 @@ from edgeml import plugins
 from edgeml.runtimes import Arrays, Loaded, open_model
 
 BATCH = 64  # rows at once, where a file takes any number
+SOME = 512  # real inputs, where not all are due
+MOST_MACS = 2**31  # on them, in a configuration that is not the default one (2 s of reference kernels)
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,13 @@ class Remembering:
             known = self._model.predict(inputs)
             self._known.append((inputs, known))
         return known
+
+
+def some_of(samples: Arrays, macs: int) -> Arrays:
+    """Return the real inputs of a configuration that is not the default one, spread over all; ``macs`` of one."""
+    count = len(next(iter(samples.values())))
+    some = min(count, SOME, max(1, MOST_MACS // max(macs, 1)))
+    if some == count:
+        return samples
+    places = np.linspace(0, count - 1, some).astype(int)
+    return {name: values[places] for name, values in samples.items()}

@@ -3,14 +3,13 @@
     model_int8.tflite ─► targets/tflm.deploy ─► tflm/ ─► TensorFlow Lite Micro   = LiteRT's reference kernels
     model.onnx        ─► targets/c.deploy    ─► c/    ─► gcc, the program        = onnxruntime
 
-A program of an int8 TFLite file is judged by rows that are equal to the bit, any other by the largest difference of an
-output, as a share of the outputs' range.
+A program of an int8 TFLite file is judged by its decisions (rows that are equal to the bit are counted), any other by
+the largest difference of an output, as a share of the outputs' range.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +18,13 @@ import numpy as np
 from edgeml import configurations, parity, plugins, precisions, recipe, same_integers
 from edgeml.errors import ParityError
 from edgeml.exporting import Artifact, OnEvent
+from edgeml.interleaving import interleaved, quiet_ms
 from edgeml.parity import Parity
 from edgeml.records import Event
 from edgeml.runtimes import Arrays, Loaded, open_model
 from edgeml.targets import Deployed, Golden
 
-ROWS, MOST_MACS = 512, 2**31  # of real inputs; fewer of a large network
-TIMED_SECONDS, TIMED_CALLS = 0.3, 200
-QUIET_PERCENTILE = 10
+TIMED_ROUNDS = 12
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,7 @@ def deploy(
         ParityError: a program computes something else than its file.
     """
     by_key = {(one.target, one.precision): one for one in artifacts}
-    count = len(next(iter(samples.values())))
-    places = np.linspace(0, count - 1, min(count, ROWS, max(1, MOST_MACS // max(macs, 1)))).astype(int)
-    some = {name: x[places] for name, x in samples.items()}
-    made = []
+    some, made = configurations.some_of(samples, macs), []
     for target, precision in asked:
         on_event(Event("deploy", f"{target}, {precision}"))
         source = by_key[precisions.origin(target, precision)]
@@ -88,7 +83,7 @@ def deploy(
     if broken:
         raise ParityError(
             f"deploy: {' | '.join(broken)}. Nothing was written to the output folder; the"
-            " gates are verify.program_max_range_error, tflm_min_equal_rows and tflm_min_top1."
+            " gates are verify.program_max_range_error and tflm_min_top1."
         )
     return made
 
@@ -106,7 +101,7 @@ def _deployed(
     return Deployment(
         target, precision, source.path.name, done.tool,
         {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-        {**done.figures, **_timed(done, golden)}, row, _steps(row, source), done.notes,
+        {**done.figures, **_timed(target, done, golden)}, row, _steps(row, source), done.notes,
     )  # fmt: skip
 
 
@@ -132,20 +127,9 @@ def _steps(row: Parity | None, source: Artifact) -> int | None:
     return None if row is None or not scales else round(row.max_abs / min(scales))
 
 
-def _timed(done: Deployed, inputs: Arrays) -> dict[str, float]:
+def _timed(target: str, done: Deployed, inputs: Arrays) -> dict[str, float]:
     """Time single inferences of a program that can be called, unless its tool has told the time itself."""
     if done.program is None or {"ms", "cycles"} & set(done.figures):
         return {}
-    return {"ms": quiet_ms(done.program.single(inputs))}
-
-
-def quiet_ms(call: Callable[[], object]) -> float:
-    """Return the 10th percentile of the milliseconds that a call takes, over 0.3 s or 200 calls."""
-    call()
-    taken: list[float] = []
-    end = time.perf_counter() + TIMED_SECONDS
-    while len(taken) < TIMED_CALLS and (not taken or time.perf_counter() < end):
-        begun = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begun)
-    return float(np.percentile(taken, QUIET_PERCENTILE) * 1e3)
+    blocks = interleaved({target: done.program.single(inputs)}, TIMED_ROUNDS)
+    return {"ms": quiet_ms(blocks[target])}

@@ -26,8 +26,7 @@ from edgeml.records import Event
 from edgeml.runtimes import Arrays, Loaded, open_model
 from edgeml.runtimes.keras import Reference
 
-SOME, PROBES, FEWEST_PROBES = 512, 64, 8  # real inputs where not all are due; inputs that no data set holds
-MOST_MACS = 2**31  # on real inputs in a configuration that is not the default one (2 s of reference kernels)
+PROBES, FEWEST_PROBES = 64, 8  # inputs that no data set holds
 PROBED = 1 / 8  # of them, on probes
 STEADY = 0.05  # of a limit, that one rounding of a probe may move the reference by; files are within four times
 MEAN = "members = ensemble"
@@ -93,10 +92,9 @@ class _Proof:
         self.reference = Remembering(Reference(folded))
         self.all = samples, name
         count, macs = len(next(iter(samples.values()))), sum(one.macs for one in keras_operators(folded, strict=False))
-        most = MOST_MACS / max(macs, 1)
-        some = min(count, SOME, max(1, int(most)))
-        places = np.linspace(0, count - 1, some).astype(int)
-        part = {key: values[places] for key, values in samples.items()} if some < count else samples
+        most = configurations.MOST_MACS / max(macs, 1)
+        part = configurations.some_of(samples, macs)
+        some = len(next(iter(part.values())))
         self.some = part, f"{some} of {name}" if some < count else name
         self.probes = self._steady(_probes(samples, min(PROBES, max(FEWEST_PROBES, int(PROBED * most)))))
 

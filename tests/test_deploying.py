@@ -569,9 +569,3 @@ def test_a_program_that_computes_something_else_is_refused(files, tmp_path, monk
     ) as raised:
         deployed(tmp_path, "tflm", files[1])
     assert "\n" not in str(raised.value)
-
-
-def test_the_quiet_time_is_that_of_one_call():
-    calls = []
-    assert 0 <= deploying.quiet_ms(lambda: calls.append(1)) < 5
-    assert len(calls) == deploying.TIMED_CALLS + 1

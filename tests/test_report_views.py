@@ -196,3 +196,13 @@ def test_gates_are_a_line_for_each_precision_that_was_written():
         ],
     }
     assert matrices.gates({}, []) == {"columns": [], "rows": []}
+
+
+def test_the_difference_of_a_file_is_the_largest_of_what_is_judged():
+    rows = [compared("a.onnx", "test", 1e-7, limit=2e-5), compared("a.onnx", "test", 9e-6, limit=2e-5),
+            compared("a.onnx", "probes", 1.0, limit=2e-5)]  # fmt: skip
+    rows[0]["max_abs"], rows[1]["max_abs"], rows[2]["max_abs"] = 4e-7, 1e-7, 9e-1
+    rows[2]["gate"] = "none"
+    found = views.judged(rows, "a.onnx")
+    assert (found["error"], found["max_abs"]) == (9e-6, 4e-7)
+    assert views.judged(rows, "b.onnx") == {}

@@ -85,7 +85,7 @@ def test_a_fixed_batch_is_the_only_one(written, tmp_path):
 
 def test_large_networks_are_run_on_fewer_inputs(written, monkeypatch):
     _, folded, artifacts = written
-    monkeypatch.setattr(verification, "MOST_MACS", 1_000_000)
+    monkeypatch.setattr(configurations, "MOST_MACS", 1_000_000)
     found = verification.prove(folded, folded, artifacts[:1], MANY, "test", GATES)
     default, *others = of(found, "model.tflite", "real")
     assert default.samples == 600

@@ -61,15 +61,20 @@ def _judged(row: Row) -> str:
 
 def _cell(rows: list[Row]) -> Row:
     """Return the worst of the comparisons of one cell; nothing where there was none."""
-    worst = max(rows, key=lambda row: (not row.get("passed", True), _used(row)), default=None)
-    if worst is None:
+    row = worst(rows)
+    if not row:
         return {}
     return {
-        "text": figure(worst.get("error", worst.get("max_abs"))),
-        "passed": worst.get("passed"),
-        "share": min(1.0, _used(worst)),
-        "samples": worst.get("samples"),
+        "text": figure(row.get("error", row.get("max_abs"))),
+        "passed": row.get("passed"),
+        "share": min(1.0, _used(row)),
+        "samples": row.get("samples"),
     }
+
+
+def worst(rows: list[Row]) -> Row:
+    """Return a failed comparison before all, else the one nearest to its limit; an empty one if there is none."""
+    return max(rows, key=lambda row: (not row.get("passed", True), _used(row)), default={})
 
 
 def _used(row: Row) -> float:

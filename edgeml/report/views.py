@@ -181,18 +181,11 @@ def first(rows: list[Row], **wanted: Any) -> Row:
 
 
 def judged(parity: list[Row], path: str | None) -> Row:
-    """Return the row that speaks for a file: a failed one before all, else the one nearest to its limit."""
-    rows = [row for row in parity if row.get("file") == path and row.get("gate") != "none"]
-    return max(rows, key=lambda row: (not row.get("passed", True), _used(row)), default={})
-
-
-def _used(row: Row) -> float:
-    """Return how much of its limit a comparison takes: of a least figure, the other way around."""
-    error, limit = row.get("error"), row.get("limit")
-    if error is None or not limit:
-        return 0.0
-    least = str(row.get("measure", "")).endswith("at least")
-    return float(limit / max(error, 1e-12) if least else error / limit)
+    """Return the comparison that speaks for a file, its worst, with the largest difference of all that are judged."""
+    rows = [row for row in parity if row.get("file") == path and matrices.is_judged(row)]
+    largest = max((row["max_abs"] for row in rows if "max_abs" in row), default=None)
+    found = matrices.worst(rows)
+    return found if largest is None else {**found, "max_abs": largest}
 
 
 def against_float32(files: list[Row]) -> list[Row]:

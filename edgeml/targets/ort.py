@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeml.bundled.stopwatch import QUIET_PERCENTILE
 from edgeml.errors import TargetError
 from edgeml.runtimes import onnxruntime as runtime
 from edgeml.targets import Deployed, Golden
@@ -28,7 +29,6 @@ PRECISIONS = ("float32", "int8")
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {one: (("onnx", one),) for one in PRECISIONS}
 VERDICT = re.compile(r"Model should perform well with (.+?) (as is|if modified to have fixed input shapes): (YES|NO)")
 LOADS = 15  # of each file, in turn
-QUIET_PERCENTILE = 10
 
 
 def check_installed() -> None:

@@ -118,22 +118,16 @@ def _delivered(folder: run_folder.RunFolder, place: Path, command: str, on_event
 
 
 def _summary(manifest: Document, place: Path, root: Path | None) -> str:
-    accuracy = {row["file"]: row for row in manifest["metrics"]}
-    parity = {row["file"]: row for row in reversed(manifest["parity"])}  # the first is on all samples
-    latency = {row["file"]: row for row in manifest["latency"]}
-    rows = []
-    for entry in manifest["files"]:
-        if entry.get("role") != "model":
-            continue
-        name = entry["path"]
-        scored, timed = accuracy.get(name), latency[name]
-        rows.append(
-            [
-                name, f"{entry['bytes']:,}", f"{manifest['cost']['params']:,}", f"{manifest['cost']['macs']:,}",
-                _accuracy(scored), f"{parity[name]['max_abs']:.1e}",
-                f"{timed['quiet_ms']:.4f} ms {timed['runtime'].split()[0]}",
-            ]
-        )  # fmt: skip
+    from edgeml.report import views
+
+    rows = [
+        [
+            one["path"], f"{one['bytes']:,}", f"{one['params']:,}", f"{one['macs']:,}", _accuracy(one["test"]),
+            f"{one['parity']['max_abs']:.1e}",
+            f"{one['latency']['quiet_ms']:.4f} ms {one['latency']['runtime'].split()[0]}",
+        ]
+        for one in views.file_rows(manifest, manifest["latency"])
+    ]  # fmt: skip
     programs = [
         f"program  {one['target']}/ of {one['source']}, {one['tool']}: {said}" for one, said in _programs(manifest)
     ]
@@ -153,8 +147,8 @@ def _programs(manifest: Document) -> Iterator[tuple[Document, str]]:
         yield one, ", ".join([*figures, one["agreement"]])
 
 
-def _accuracy(scored: Mapping[str, Any] | None) -> str:
-    if scored is None:
+def _accuracy(scored: Mapping[str, Any]) -> str:
+    if not scored:
         return "-"
     low, high = scored["interval_95"]
     return f"{scored['accuracy']:.2%} [{100 * low:.1f}, {100 * high:.1f}] n={scored['samples']}"
