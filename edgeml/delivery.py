@@ -36,6 +36,7 @@ from edgeml.errors import BudgetError, GateError
 from edgeml.latency_budget import Standing
 from edgeml.pipeline import OnEvent, Seconds, timed
 from edgeml.quantization import Climb
+from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
 from edgeml.runtimes import Arrays as Inputs
@@ -62,7 +63,8 @@ def deliver(
         with timed(seconds, "quantize"):
             climbs = _climbs(run, graph, arrays, calibration, on_event)
         with timed(seconds, "export"):
-            graph, artifacts = _written(run, graph, folder, calibration, climbs, on_event)
+            known = descriptions.of_run(run, graph)
+            graph, artifacts = _written(recipe, graph, known, folder, calibration, climbs, on_event)
         with timed(seconds, "verify"):
             on_event(Event("verify", "parity on the test split"))
             samples = named(arrays["test"][0])
@@ -141,24 +143,24 @@ def _climbs(
 
 
 def _written(
-    run: RunFolder,
+    recipe: Recipe,
     graph: Graph,
+    known: dict[str, Any],
     folder: Path,
     calibration: Inputs,
     climbs: Mapping[str, Climb],
     on_event: OnEvent,
 ) -> tuple[Graph, list[exporting.Artifact]]:
-    """Write the files; return the graph with what they really take.
+    """Write the files, with what is ``known`` of them inside; return the graph with what they really take.
 
     Raises:
         BudgetError: a file is over budget, though its prediction was not.
     """
-    recipe = run.recipe
     artifacts = exporting.write(
         graph.folding.model, folder, recipe.export.targets, recipe.export.precision, calibration, on_event,
         io=recipe.export.io, climbs=climbs,
     )  # fmt: skip
-    artifacts = nameplates.put_on(artifacts, descriptions.of_run(run, graph), recipe.budget.file_bytes)
+    artifacts = nameplates.put_on(artifacts, known, recipe.budget.file_bytes)
     graph.folding.model.save(folder / "model.keras")
     graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
     broken = recipe.budget.violations(graph.cost)

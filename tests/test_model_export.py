@@ -1,6 +1,5 @@
 """``edgeml.export``: any Keras model in, a proven bundle out."""
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from networks import nudge, pictures, separable
+from sealing import resealed
 
 import edgeml
 from edgeml import bundle, checking, divergence, exporting, foreign, golden, handover
@@ -217,25 +217,6 @@ def test_one_flipped_bit_is_found(made, name):
             edgeml.verify(made)
     finally:
         path.write_bytes(whole)
-
-
-@contextlib.contextmanager
-def resealed(place, name, content):
-    """Put another file into a bundle, with a manifest and sums that fit; take it back."""
-    kept = {file: (place / file).read_bytes() for file in (name, "manifest.json", "SHA256SUMS")}
-    sums = kept["SHA256SUMS"].decode()
-    try:
-        (place / name).write_bytes(content)
-        manifest = kept["manifest.json"].decode()
-        was = next(line.split()[0] for line in sums.splitlines() if line.endswith(f"  {name}"))
-        assert was in manifest
-        (place / "manifest.json").write_text(manifest.replace(was, bundle.sha256(place / name)))
-        names = [line.split("  ")[1] for line in sums.splitlines()]
-        (place / "SHA256SUMS").write_text("".join(f"{bundle.sha256(place / one)}  {one}\n" for one in names))
-        yield
-    finally:
-        for file, before in kept.items():
-            (place / file).write_bytes(before)
 
 
 def test_a_file_that_computes_something_else_is_found(made):
