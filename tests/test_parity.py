@@ -77,7 +77,7 @@ def test_softmax_errors_that_probabilities_hide_are_seen():
     assert not row.passed
 
 
-@pytest.mark.parametrize(("error", "passes"), [(0.9e-5, True), (1.1e-5, False)])
+@pytest.mark.parametrize(("error", "passes"), [(0.9e-6, True), (1.1e-6, False)])
 def test_mixture_is_judged_by_probabilities(error, passes):
     p = softmax(logits())
     other = p.copy()
@@ -85,7 +85,7 @@ def test_mixture_is_judged_by_probabilities(error, passes):
     row = compared(p, other, kind=MIXTURE)
     assert row.error == pytest.approx(error, rel=1e-6)
     assert row.passed is passes
-    assert passes or row.failures == ("largest difference 1.10e-05 > 1e-05",)
+    assert passes or row.failures == ("largest difference 1.10e-06 > 1e-06",)
 
 
 def test_values_are_judged_by_their_range_not_one_by_one():

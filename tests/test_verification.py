@@ -163,6 +163,24 @@ def test_the_graph_of_an_ensemble_is_held_against_its_members(mean):
         verification.prove(folded, graph, [], x, "test", GATES, members=other)
 
 
+@pytest.mark.parametrize(("sharper", "least", "most"), [(1, 1e-6, 1e-6), (20, 1.5e-6, 2e-5)])
+def test_probabilities_of_a_mean_are_held_to_what_float32_carries(sharper, least, most, tmp_path):
+    """Steep logits turn a rounding into more than a millionth; a weight of a member that is off is seen all the same."""
+    members, x = [separable(seed=seed) for seed in (20, 21, 22)], pictures(300)
+    for model in members:
+        logits = model.get_layer("logits")
+        logits.set_weights([sharper * weight for weight in logits.get_weights()])
+    folded = fold_ensemble(compile_ensemble(members, (0.5, 0.3, 0.2))).model
+    samples = {folded.inputs[0].name: x}
+    files = exporting.write(folded, tmp_path, ["tflite", "onnx"], ["float32"], None, SILENT)
+    rows = verification.prove(folded, folded, files, samples, "test", GATES)
+    assert all(row.passed and least <= row.limit <= most for row in rows)
+    assert any(row.inputs == "probes" and row.samples >= 8 for row in rows)
+    nudge(files[1].path)
+    with pytest.raises(ParityError, match=r"model\.onnx \(file = folded\): largest difference"):
+        verification.prove(folded, folded, files[1:], samples, "test", GATES)
+
+
 # ---- inputs, batches
 
 
