@@ -165,7 +165,7 @@ def test_the_graph_of_an_ensemble_is_held_against_its_members(mean):
 
 @pytest.mark.parametrize(("sharper", "least", "most"), [(1, 1e-6, 1e-6), (20, 1.5e-6, 2e-5)])
 def test_probabilities_of_a_mean_are_held_to_what_float32_carries(sharper, least, most, tmp_path):
-    """Steep logits turn a rounding into more than a millionth; a weight of a member that is off is seen all the same."""
+    """Steep logits turn a rounding into more than a millionth; a weight that is off is seen all the same."""
     members, x = [separable(seed=seed) for seed in (20, 21, 22)], pictures(300)
     for model in members:
         logits = model.get_layer("logits")
