@@ -20,14 +20,18 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in the processes that 
 # Two processes take file after file: those that last longest come first, so that none is left with one at the end.
 LONGEST = (
     "cli",
-    "killed",
-    "tiny",
-    "runner",
     "model_export",
-    "without_tensorflow",
+    "tiny",
     "tuner",
+    "targets",
+    "runner",
     "processes",
-    "folding_random",
+    "space_exports",
+    "search_spaces",
+    "framing",
+    "foreign",
+    "compression",
+    "killed",
 )
 
 

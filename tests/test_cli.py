@@ -401,9 +401,6 @@ def test_dry_run_writes_nothing(here: Path) -> None:
     assert document["estimated_seconds"] > 0
     assert (document["trials"], document["epochs"], document["ended_by"]) == (3, 3, "search.max_trials")
     assert everything(here) == was
-    text = edgeml("search", "tiny.yaml", "--dry-run", "--trials", "2", cwd=here).stdout
-    assert "trials    2 of 2 epochs in all; search.max_trials ends the search" in text
-    assert f"share     1 of the budget: {document['shares'][0]['fit']} of 500 drawn fit" in text
 
 
 def test_overwrite_replaces_even_a_damaged_run(here: Path) -> None:

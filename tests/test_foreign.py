@@ -253,6 +253,7 @@ def test_limits(limit, match, tmp_path, monkeypatch):
         foreign.load(tmp_path / "m.keras")
 
 
+@pytest.mark.slow
 def test_a_public_saved_model_of_mlperf_tiny(shared_data):
     path = shared_data / "models" / "mlcommons_tiny" / "keyword_spotting" / "kws_ref_model"
     loaded = foreign.load(path)

@@ -28,7 +28,10 @@ REFERENCE = {  # MLPerf Tiny (mlcommons/tiny): params and MACs
 }
 
 
-@pytest.mark.parametrize("file", REFERENCE)
+SLOW = ("visual_wake_words/vww_96.h5", "anomaly_detection/ad01.h5")  # a child process opens each of them
+
+
+@pytest.mark.parametrize("file", [pytest.param(file, marks=[pytest.mark.slow] * (file in SLOW)) for file in REFERENCE])
 def test_reference_models_are_what_is_published(shared_data, file):
     path = shared_data / "models" / "mlcommons_tiny" / file
     text, document = inspect(path)

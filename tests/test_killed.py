@@ -45,7 +45,7 @@ def workers_of(pid):
     return found
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_a_search_that_is_killed_again_and_again_ends_as_if_it_was_not(tmp_path, kills):
     rng = random.Random(kills)

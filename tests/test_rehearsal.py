@@ -53,6 +53,8 @@ def test_the_size_heeds_conditions_and_adds_up_over_a_union(spaces, names, size)
 def test_a_rehearsal_says_what_would_happen(spaces):
     text, told = examine.dry_run(recipe_file.parse(RECIPE % ("small", 200), "r"), lambda event: None)
     assert "data      1797 images of 8 x 8 x 1\nclasses   10: 0 178, 1 182," in text
+    assert f"trials    {told['trials']} of {told['epochs']} epochs in all; {examine.ENDS[told['ended_by']]}" in text
+    assert f"share     1 of the budget: {told['shares'][0]['fit']} of 500 drawn fit" in text
     assert told["data"]["input_shape"] == [8, 8, 1]
     assert told["space"]["size"] == 2
     assert 0.4 < told["space"]["feasible_share"] < 0.6  # one width of two
@@ -171,7 +173,8 @@ def test_workers_share_the_cores(spaces, monkeypatch, workers, set_by_user, thre
     assert dict(os.environ) == before
 
 
-def test_networks_larger_than_those_that_a_profile_was_made_of_are_counted():
+def test_networks_larger_than_those_that_a_profile_was_made_of_are_counted(monkeypatch):
+    monkeypatch.setattr(rehearsal, "_seconds", lambda *about: (1.0, 1.0))
     limit = "{device: stm32h747-cubeai, runtime: cubeai, precision: int8, max_ms: 1e9}"
     recipe = recipe_file.parse(RECIPE % ("ds_cnn", 10_000_000), "r", [f"budget.latency=[{limit}]"])
     ((of, profile),) = latency_budget.known_profiles(recipe, None).items()

@@ -47,6 +47,9 @@ def search(run, splits, on_event=lambda event: None, shares=(1,), workers=1):
         run.close()
 
 
+SLOW = pytest.mark.slow
+
+
 def essence(candidates):
     return [(c.id, c.hyperparameters, c.cost, c.built_cost, c.status, c.metrics, c.epochs) for c in candidates]
 
@@ -58,7 +61,13 @@ def small(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("oracle", "epochs", "trials"), [("random", 2, 3), ("hyperband", 3, 4), ("tpe", 1, 4), ("nsga2", 1, 4)]
+    ("oracle", "epochs", "trials"),
+    [
+        ("random", 2, 3),
+        ("hyperband", 3, 4),
+        pytest.param("tpe", 1, 4, marks=SLOW),
+        pytest.param("nsga2", 1, 4, marks=SLOW),
+    ],
 )
 def test_a_search_cut_twice_ends_like_one_that_was_not(small, splits, tmp_path, monkeypatch, oracle, epochs, trials):
     more = ", objectives: [val_accuracy, file_bytes, arena_bytes]" if oracle == "nsga2" else ""

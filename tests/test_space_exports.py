@@ -100,10 +100,9 @@ def assert_is_as_predicted(operators, path):
     assert arena.file_arena_bytes(predicted) == arena.file_arena_bytes(written)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_space_exports(name, seed, tmp_path):
-    assert_exports(name, seed, tmp_path)
+def test_a_space_exports(name, tmp_path):
+    assert_exports(name, 0, tmp_path)
 
 
 @pytest.mark.slow

@@ -84,11 +84,10 @@ def test_a_file_takes_batches_or_says_that_it_does_not(network, file):
     loaded.single({"pixels": pictures(3)})()
 
 
-@pytest.mark.parametrize("file", FILES, ids=ids)
-def test_bytes_are_the_same_again(network, file, tmp_path):
+def test_bytes_are_the_same_again(network, tmp_path):
     _, _, folded, artifacts = network
-    again = written(folded, tmp_path)[file]
-    assert again.path.read_bytes() == artifacts[file].path.read_bytes()
+    again = written(folded, tmp_path)
+    assert [file for file in FILES if again[file].path.read_bytes() != artifacts[file].path.read_bytes()] == []
 
 
 @pytest.mark.parametrize("network", ["hard_swish"], indirect=True, scope="module")

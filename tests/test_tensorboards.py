@@ -176,6 +176,7 @@ def test_every_session_ends_as_its_trial_does(searched, monkeypatch, callbacks, 
         assert values(found, scores[0])[-1][1] == pytest.approx(outcome.metrics["val_balanced_accuracy"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_session_of_a_killed_process_ends_as_failed(monkeypatch, tmp_path):
     install(monkeypatch, tmp_path / "package", "search_spaces", "small", SMALL_SPACE)
     (tmp_path / "tiny.yaml").write_text(RECIPE.replace("epochs: 2, b", "epochs: 1, b"))

@@ -154,6 +154,7 @@ def test_the_bundle_passes_alone_in_an_empty_folder(ran, tmp_path):
     assert sum(line.startswith("ok") for line in process.stdout.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_the_same_command_again_moves_the_finished_run_aside(ran):
     folder, _ = ran
     place = folder / "exported" / "digits"

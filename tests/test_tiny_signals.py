@@ -54,6 +54,7 @@ def waves(folder):
         (folder / f"{name}.csv").write_text("\n".join(["x,y", *rows]))
 
 
+@pytest.mark.slow
 def test_windows_of_csv_files_become_a_proven_bundle(tmp_path):
     (tmp_path / "d").mkdir()
     waves(tmp_path / "d")

@@ -42,6 +42,7 @@ def test_an_arena_that_hangs_on_the_order_of_operators_is_no_lie_of_the_space(sm
     run.close()
 
 
+@pytest.mark.slow
 def test_no_epoch_is_trained_twice_by_hyperband(small, splits, tmp_path, monkeypatch):  # noqa: F811
     fitted = []
 

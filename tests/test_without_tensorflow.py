@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from foreign import SMALL_SPACE, write_package
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +75,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_a_search_on_jax_needs_no_tensorflow(tmp_path):
     (tmp_path / "hiding").mkdir()
     (tmp_path / "hiding" / "sitecustomize.py").write_text(HIDDEN)
