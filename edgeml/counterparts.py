@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,27 @@ def opened(place: Path, work: Path, on_event: OnEvent) -> Source:
 
 def _models(folder: Path) -> list[Path]:
     return [folder / entry["path"] for entry in bundle.models(bundle.read(folder))]
+
+
+def rival(path: str) -> File:
+    """Return the file that all are to be compared with.
+
+    Raises:
+        UsageError: there is no model file of that name.
+    """
+    file = Path(path)
+    if not file.is_file() or file.suffix not in SUFFIXES:
+        model = f"{' / '.join(SUFFIXES)} file"
+        found = f"not a {model}" if file.exists() else "no such file"
+        raise UsageError(f"--against {path}: {found}; a {model}, {NAIVE} or {MEMBERS} is allowed. Check the path.")
+    return File(path, (file,))
+
+
+def against(files: Sequence[File], one: File) -> list[tuple[File, File]]:
+    """Pair each file with another one, which may be among them; if that is the only one, with itself."""
+    known = next((file for file in files if file.name == one.name), one)
+    found = [(file, known) for file in files if file.name != one.name]
+    return found or [(known, replace(known, name=f"{known.name}, again"))]
 
 
 def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[tuple[File, File]]:
