@@ -1,8 +1,8 @@
 """What is timed and what it is compared with: files of bundles, runs and models, the converters' own, the members.
 
-bundle   ─► its files                       naive: of its model.keras, which is folded
+bundle   ─► its files                       naive: of its model.keras, which is folded; members: cut out of that
 run      ─► those of its bundle             naive: of the trained networks; members: each folded and exported alone
-.keras   ─► its float32 files, made here    naive: of the model as it is
+.keras   ─► its float32 files, made here    naive: of the model as it is; members: cut out of it
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeml import bundle, exporting, foreign, model_export, run_folder
-from edgeml.ensemble import side_by_side
+from edgeml.ensemble import side_by_side, taken_apart
 from edgeml.errors import DataError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.pipeline import OnEvent
@@ -119,7 +119,7 @@ def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[t
 
 def _naive(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     what = "as trained" if run_folder.is_run(source.place) or source.place.suffix == ".keras" else "folded"
-    model = _model(source.place)
+    model = _model(source.place, NAIVE)
     on_event(Event("convert", f"{source.place}, {what}, by {', '.join(_straight.CONVERTERS)} alone"))
     return [
         File(f"{source.place}: {what}, {name}", (path,), PRECISION)
@@ -127,7 +127,7 @@ def _naive(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     ]
 
 
-def _model(place: Path) -> Any:
+def _model(place: Path, against: str) -> Any:
     if run_folder.is_run(place):
         models, record = _trained(place)
         return side_by_side(models, record["weights"], record["mean"])
@@ -135,7 +135,7 @@ def _model(place: Path) -> Any:
         return load(place / "model.keras")
     if place.suffix == ".keras":
         return foreign.load(place)
-    raise UsageError(f"{place}: --against {NAIVE} needs the Keras model. Give a bundle, a run or a .keras file.")
+    raise UsageError(f"{place}: --against {against} needs the Keras model. Give a bundle, a run or a .keras file.")
 
 
 def _trained(run: Path) -> tuple[list[Any], dict[str, Any]]:
@@ -145,20 +145,33 @@ def _trained(run: Path) -> tuple[list[Any], dict[str, Any]]:
 
 def _members(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     """Export every member alone."""
-    if not run_folder.is_run(source.place):
-        raise UsageError(
-            f"{source.place}: --against {MEMBERS} needs the members, which lie in the folder of a run. Give that."
-        )
-    models, record = _trained(source.place)
-    if len(models) < 2:
-        raise UsageError(f"{source.place}: its graph has one member. --against {NAIVE} compares with the converters.")
+    try:
+        models = _apart(source.place)
+    except ValueError as error:
+        raise UsageError(f"{source.place}: {error}. --against {NAIVE} compares with the converters.") from error
     targets: Sequence[str] = [
         target for target in ("tflite", "onnx") if any(f.suffix == f".{target}" for f in source.files)
     ]
     made: dict[str, list[Path]] = {}
-    for name, model in zip(record["members"], models, strict=True):
-        (folder / name).mkdir()
-        for one in exporting.write(fold_batch_norm(model).model, folder / name, targets, [PRECISION], None, on_event):
+    for number, model in enumerate(models):
+        place = folder / str(number)
+        place.mkdir()
+        for one in exporting.write(fold_batch_norm(model).model, place, targets, [PRECISION], None, on_event):
             made.setdefault(one.path.suffix, []).append(one.path)
     title = f"{source.place}: its {len(models)} members in turn"
     return [File(f"{title}, {suffix}", tuple(paths), PRECISION) for suffix, paths in made.items()]
+
+
+def _apart(place: Path) -> list[Any]:
+    """Return the members of a run as they were trained, those of another source as they lie in its graph.
+
+    Raises:
+        ValueError: there are not several that can be told apart. UsageError: the source has no Keras graph.
+    """
+    if run_folder.is_run(place):
+        models, _ = _trained(place)
+        if len(models) < 2:
+            raise ValueError("its graph has no members")
+        return models
+    weights = [one["weight"] for one in bundle.read(place)["members"]] if place.is_dir() else None
+    return taken_apart(_model(place, MEMBERS), weights)

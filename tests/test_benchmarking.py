@@ -1,6 +1,7 @@
 """What files are compared with, where their time goes, and figures that come back from another machine."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,9 +82,20 @@ def test_a_run_and_its_bundle_against_the_converters(run, place):
     assert {c.against for c in compared} >= {f"{place}: folded, tf2onnx"}
 
 
-def test_a_bundle_has_no_members(place):
-    with pytest.raises(UsageError, match="--against members needs the members, which lie in the folder of a run"):
-        edgeml.benchmark(place, against="members")
+def test_a_bundle_against_its_members_in_turn(place):
+    records, compared = edgeml.benchmark(place, against="members")
+    assert [(c.file, c.against) for c in compared] == [
+        (str(place / f"model.{suffix}"), f"{place}: its 2 members in turn, .{suffix}") for suffix in ("onnx", "tflite")
+    ]
+    size = {record.file: record.file_bytes for record in records}
+    assert all(0.5 < size[c.file] / size[c.against] < 1.1 for c in compared)
+
+
+def test_a_single_network_has_no_members(folder, members, place, tmp_path):
+    shutil.copytree(place, tmp_path / "single")
+    members[0].save(tmp_path / "single" / "model.keras")
+    with pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"):
+        edgeml.benchmark(tmp_path / "single", against="members")
 
 
 def test_every_operator_of_both_runtimes_is_timed(place):

@@ -249,7 +249,7 @@ def test_files_that_cannot_be_timed_together(small, folder):
         edgeml.benchmark(small, against="nowhere")
     with pytest.raises(UsageError, match=f"not a .onnx / .tflite file; {allowed}"):
         edgeml.benchmark(small, against=folder)
-    with pytest.raises(UsageError, match=r"small\.onnx: --against members needs the members"):
+    with pytest.raises(UsageError, match=r"small\.onnx: --against members needs the Keras model"):
         edgeml.benchmark(small, against="members")
 
 
