@@ -44,8 +44,9 @@ def benchmark(
     Args:
         sources: one or several bundles, folders of runs, ``.onnx`` and ``.tflite`` files, or ``.keras`` files, which
             are exported in float32 first.
-        against: a file that all others are compared with, or the only one itself, timed twice; "naive", float32 files
-            as tf2onnx, ``keras.export`` and the TFLite converter write them by themselves; "members", those of an
+        against: a file that all others are compared with, or the only one itself, timed twice; "naive", files as
+            tf2onnx, ``keras.export`` and the TFLite converter write them by themselves, of a bundle in int8 as well,
+            with its golden inputs as samples; "members", those of an
             ensemble one after the other.
         threads: of each runtime, one or several numbers.
         batch: samples of a run, one or several numbers; a file with another fixed batch is left out. If None, that of

@@ -17,14 +17,16 @@ from edgeml import bundle, exporting, foreign, model_export, run_folder
 from edgeml.ensemble import side_by_side, taken_apart
 from edgeml.errors import DataError, UsageError
 from edgeml.folding import fold_batch_norm
+from edgeml.golden import golden_inputs
 from edgeml.pipeline import OnEvent
 from edgeml.records import Event
+from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import load
 from edgeml.targets import _straight
 
 SUFFIXES = (".onnx", ".tflite")
 NAIVE, MEMBERS = "naive", "members"
-PRECISION = "float32"
+PRECISION, INT8 = "float32", "int8"
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,13 @@ def against(files: Sequence[File], one: File) -> list[tuple[File, File]]:
 
 
 def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[tuple[File, File]]:
-    """Return each float32 file of a source with what it is compared with: the converters' files, or the members.
+    """Return each file of a source with what it is compared with: the converters' files, or the members.
+
+    Members are float32 files, the converters' also int8 where the source is a bundle, or a run that has one: its golden
+    inputs give the ranges.
 
     Raises:
-        UsageError: the source has no Keras model, no members, or no file in float32.
+        UsageError: the source has no Keras model, no members, or no file in such a precision.
     """
     folder = work / f"{against}_{source.place.name}"
     folder.mkdir(parents=True)
@@ -110,7 +115,7 @@ def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[t
         (file, other)
         for file in source.files
         for other in others
-        if file.precision == PRECISION and file.suffix == other.suffix
+        if (file.precision, file.suffix) == (other.precision, other.suffix)
     ]
     if not found:
         raise UsageError(f"{source.place}: has no {PRECISION} file to compare with --against {against}. Export one.")
@@ -120,11 +125,22 @@ def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[t
 def _naive(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     what = "as trained" if run_folder.is_run(source.place) or source.place.suffix == ".keras" else "folded"
     model = _model(source.place, NAIVE)
-    on_event(Event("convert", f"{source.place}, {what}, by {', '.join(_straight.CONVERTERS)} alone"))
+    golden = _golden(source.place, model)
+    known = {PRECISION} if golden is None else {PRECISION, INT8}
+    wanted = known & {file.precision for file in source.files} or {PRECISION}
+    on_event(Event("convert", f"{source.place}, {what}, in {', '.join(sorted(wanted))} by the converters alone"))
     return [
-        File(f"{source.place}: {what}, {name}", (path,), PRECISION)
-        for name, path in _straight.write(model, folder).items()
+        File(f"{source.place}: {what}, {made.converter}", (made.path,), made.precision)
+        for made in _straight.write(model, folder, wanted, golden)
     ]
+
+
+def _golden(place: Path, model: Any) -> Arrays | None:
+    """Return the golden inputs of a source, (N, …) by input, if it has a bundle."""
+    if not place.is_dir():
+        return None
+    folder = bundle.of_run(place) if run_folder.is_run(place) else place
+    return golden_inputs(folder, [tensor.name for tensor in model.inputs])
 
 
 def _model(place: Path, against: str) -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from networks import pictures, separable
 
@@ -14,6 +15,9 @@ from edgeml import benchmarking, bundle, run_folder
 from edgeml.ensemble import compile_ensemble
 from edgeml.errors import DataError, UsageError
 from edgeml.ledger import Ledger
+from edgeml.onnx_operators import onnx_operators
+from edgeml.runtimes import open_model
+from edgeml.targets import _straight
 from edgeml.verbs import examine
 
 
@@ -59,6 +63,30 @@ def test_a_model_against_what_the_converters_write_of_it(folder, members):
     size = {record.file: record.file_bytes for record in records}
     assert all(size[c.file] < size[c.against] for c in compared if c.file.endswith("onnx"))  # normalization is folded
     assert {r.precision for r in records} == {"float32"}
+
+
+def test_int8_files_of_a_bundle_against_int8_of_the_converters(folder, members):
+    made = edgeml.export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
+    records, compared = edgeml.benchmark(made, against="naive")
+    assert [(Path(c.file).name, c.against) for c in compared] == [
+        ("model_int8.onnx", f"{made}: folded, quantize_static of tf2onnx"),
+        ("model_int8.tflite", f"{made}: folded, TFLiteConverter int8"),
+    ]
+    assert {r.precision for r in records} == {"int8"}
+
+
+def test_what_the_converters_quantize_by_themselves_computes_the_same(members, tmp_path):
+    x = pictures(32)
+    found = _straight.write(members[0], tmp_path, {"int8"}, {"pixels": x})
+    assert [(one.precision, one.path.suffix) for one in found] == [("int8", ".onnx"), ("int8", ".tflite")]
+    expected = members[0].predict(x, verbose=0)
+    for one in found:
+        loaded = open_model(one.path)
+        (name,), (source,) = ([t.name for t in side] for side in (loaded.signature.outputs, loaded.signature.inputs))
+        assert np.abs(loaded.predict({source: x})[name] - expected).max() < 0.1
+    assert {t.dtype for t in (*loaded.signature.inputs, *loaded.signature.outputs)} == {"int8"}
+    kinds = {one.kind for one in onnx_operators(found[0].path)}
+    assert {"quantize", "dequantize"} <= kinds
 
 
 def test_a_run_against_its_members_in_turn(run, place):
