@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeml import counterparts, timing
@@ -12,10 +13,19 @@ from edgeml.bundled.stopwatch import OPENINGS, ROUNDS
 from edgeml.counterparts import MEMBERS, NAIVE, File
 from edgeml.pipeline import OnEvent
 from edgeml.records import Event
-from edgeml.timing import PROFILED_RUNS, Case, Comparison, Latency, Profiled
+from edgeml.timing import PROFILED_RUNS, Case, Comparison, Latency, LeftOut, Profiled
 
 Sources = str | Path | Sequence[str | Path]
 Counts = int | Sequence[int]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured, how it compares, and the files that have another batch than was asked for."""
+
+    latencies: list[Latency]
+    comparisons: list[Comparison]
+    left_out: list[LeftOut]
 
 
 def silent(event: Event) -> None:
@@ -29,21 +39,36 @@ def benchmark(
     batch: Counts | None = None,
     on_event: OnEvent = silent,
 ) -> tuple[list[Latency], list[Comparison]]:
-    """Time every model file of ``sources``, each in processes of its own.
+    """Time every model file of ``sources``, each in processes of its own; ``measured`` tells, too, what was left out.
 
     Args:
         sources: one or several bundles, folders of runs, ``.onnx`` and ``.tflite`` files, or ``.keras`` files, which
             are exported in float32 first.
-        against: a file that all are compared with; "naive", float32 files as tf2onnx, ``keras.export`` and the TFLite
-            converter write them by themselves; "members", those of a run's ensemble one after the other.
+        against: a file that all others are compared with, or the only one itself, timed twice; "naive", files as
+            tf2onnx, ``keras.export`` and the TFLite converter write them by themselves, of a bundle in int8 as well,
+            with its golden inputs as samples; "members", those of an
+            ensemble one after the other.
         threads: of each runtime, one or several numbers.
-        batch: samples of a run, one or several numbers, where a file's batch is free; if None, its own or one.
+        batch: samples of a run, one or several numbers; a file with another fixed batch is left out. If None, that of
+            the file, one where it is free.
         on_event: called as the work proceeds.
 
     Raises:
         DataError: a file that cannot be opened, or files whose inputs differ.
-        UsageError: a source without what ``against`` needs.
+        UsageError: ``against`` is nothing of that, or a source has not what it needs.
     """
+    found = measured(sources, against, threads, batch, on_event)
+    return found.latencies, found.comparisons
+
+
+def measured(
+    sources: Sources,
+    against: str | Path | None = None,
+    threads: Counts = 1,
+    batch: Counts | None = None,
+    on_event: OnEvent = silent,
+) -> Benchmark:
+    """Do what ``benchmark`` does, and name the files that were left out."""
     with _files(sources, against, on_event) as (files, pairs):
         cases = [
             Case(file.name, file.paths, file.precision, count, rows)
@@ -52,7 +77,7 @@ def benchmark(
             for rows in ([None] if batch is None else _numbers(batch))
         ]
         on_event(Event("benchmark", f"{len(cases)} timings in {ROUNDS} rounds of {OPENINGS} processes each"))
-        timed = timing.measured(cases)
+        timed, left_out = timing.measured(cases)
     compared = [
         timing.compare(one, other)
         for own, rival in pairs
@@ -60,7 +85,7 @@ def benchmark(
         for other in timed
         if (one.latency.file, other.latency.file) == (own.name, rival.name) and _setting(one) == _setting(other)
     ]
-    return [one.latency for one in timed], compared
+    return Benchmark([one.latency for one in timed], compared, left_out)
 
 
 def operators(
@@ -91,17 +116,15 @@ def _files(
 ) -> Iterator[tuple[list[File], list[tuple[File, File]]]]:
     """Give all files to time, and the pairs of them to compare."""
     given = [sources] if isinstance(sources, (str, Path)) else sources
+    rival = None if against in (None, NAIVE, MEMBERS) else counterparts.rival(str(against))
     with tempfile.TemporaryDirectory(prefix="edgeml-benchmark-") as place:
         work = Path(place)
         found = [counterparts.opened(Path(source), work, on_event) for source in given]
         files = {file.name: file for source in found for file in source.files}
         pairs: list[tuple[File, File]] = []
-        if against in (NAIVE, MEMBERS):
-            pairs = [pair for source in found for pair in counterparts.pairs(source, str(against), work, on_event)]
+        if rival is not None:
+            pairs = counterparts.against(list(files.values()), rival)
         elif against is not None:
-            other = File(str(against), (Path(against),))
-            pairs = [(file, files.get(other.name, other)) for file in files.values() if file.name != other.name]
+            pairs = [pair for source in found for pair in counterparts.pairs(source, str(against), work, on_event)]
         files |= {file.name: file for pair in pairs for file in pair}
-        if against is not None and against not in (NAIVE, MEMBERS):
-            files.setdefault(str(against), File(str(against), (Path(against),)))
         yield list(files.values()), pairs

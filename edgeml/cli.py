@@ -143,7 +143,10 @@ def export(
     precision: Annotated[str | None, typer.Option(help="Number formats: float32,float16,dynamic,int8,int16x8.")] = None,
     io: Annotated[str | None, typer.Option(help="Of int8 and int16x8 files: native (integers) or float32.")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="Inputs that every file is compared on: npz (as the files take them) or folder.")
+        Path | None,
+        typer.Option(
+            help="What every file is compared on, with classes (y) or not: npz as the files take it, or folder."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Inputs that ranges of int8 and int16x8 are taken from.")

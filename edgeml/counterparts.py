@@ -1,30 +1,32 @@
 """What is timed and what it is compared with: files of bundles, runs and models, the converters' own, the members.
 
-bundle   ─► its files                       naive: of its model.keras, which is folded
+bundle   ─► its files                       naive: of its model.keras, which is folded; members: cut out of that
 run      ─► those of its bundle             naive: of the trained networks; members: each folded and exported alone
-.keras   ─► its float32 files, made here    naive: of the model as it is
+.keras   ─► its float32 files, made here    naive: of the model as it is; members: cut out of it
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeml import bundle, exporting, foreign, model_export, run_folder
-from edgeml.ensemble import side_by_side
+from edgeml.ensemble import side_by_side, taken_apart
 from edgeml.errors import DataError, UsageError
 from edgeml.folding import fold_batch_norm
+from edgeml.golden import golden_inputs
 from edgeml.pipeline import OnEvent
 from edgeml.records import Event
+from edgeml.runtimes import Arrays
 from edgeml.runtimes.keras import load
 from edgeml.targets import _straight
 
 SUFFIXES = (".onnx", ".tflite")
 NAIVE, MEMBERS = "naive", "members"
-PRECISION = "float32"
+PRECISION, INT8 = "float32", "int8"
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,35 @@ def _models(folder: Path) -> list[Path]:
     return [folder / entry["path"] for entry in bundle.models(bundle.read(folder))]
 
 
-def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[tuple[File, File]]:
-    """Return each float32 file of a source with what it is compared with: the converters' files, or the members.
+def rival(path: str) -> File:
+    """Return the file that all are to be compared with.
 
     Raises:
-        UsageError: the source has no Keras model, no members, or no file in float32.
+        UsageError: there is no model file of that name.
+    """
+    file = Path(path)
+    if not file.is_file() or file.suffix not in SUFFIXES:
+        model = f"{' / '.join(SUFFIXES)} file"
+        found = f"not a {model}" if file.exists() else "no such file"
+        raise UsageError(f"--against {path}: {found}; a {model}, {NAIVE} or {MEMBERS} is allowed. Check the path.")
+    return File(path, (file,))
+
+
+def against(files: Sequence[File], one: File) -> list[tuple[File, File]]:
+    """Pair each file with another one, which may be among them; if that is the only one, with itself."""
+    known = next((file for file in files if file.name == one.name), one)
+    found = [(file, known) for file in files if file.name != one.name]
+    return found or [(known, replace(known, name=f"{known.name}, again"))]
+
+
+def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[tuple[File, File]]:
+    """Return each file of a source with what it is compared with: the converters' files, or the members.
+
+    Members are float32 files, the converters' also int8 where the source is a bundle, or a run that has one: its golden
+    inputs give the ranges.
+
+    Raises:
+        UsageError: the source has no Keras model, no members, or no file in such a precision.
     """
     folder = work / f"{against}_{source.place.name}"
     folder.mkdir(parents=True)
@@ -89,7 +115,7 @@ def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[t
         (file, other)
         for file in source.files
         for other in others
-        if file.precision == PRECISION and file.suffix == other.suffix
+        if (file.precision, file.suffix) == (other.precision, other.suffix)
     ]
     if not found:
         raise UsageError(f"{source.place}: has no {PRECISION} file to compare with --against {against}. Export one.")
@@ -98,15 +124,26 @@ def pairs(source: Source, against: str, work: Path, on_event: OnEvent) -> list[t
 
 def _naive(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     what = "as trained" if run_folder.is_run(source.place) or source.place.suffix == ".keras" else "folded"
-    model = _model(source.place)
-    on_event(Event("convert", f"{source.place}, {what}, by {', '.join(_straight.CONVERTERS)} alone"))
+    model = _model(source.place, NAIVE)
+    golden = _golden(source.place, model)
+    known = {PRECISION} if golden is None else {PRECISION, INT8}
+    wanted = known & {file.precision for file in source.files} or {PRECISION}
+    on_event(Event("convert", f"{source.place}, {what}, in {', '.join(sorted(wanted))} by the converters alone"))
     return [
-        File(f"{source.place}: {what}, {name}", (path,), PRECISION)
-        for name, path in _straight.write(model, folder).items()
+        File(f"{source.place}: {what}, {made.converter}", (made.path,), made.precision)
+        for made in _straight.write(model, folder, wanted, golden)
     ]
 
 
-def _model(place: Path) -> Any:
+def _golden(place: Path, model: Any) -> Arrays | None:
+    """Return the golden inputs of a source, (N, …) by input, if it has a bundle."""
+    if not place.is_dir():
+        return None
+    folder = bundle.of_run(place) if run_folder.is_run(place) else place
+    return golden_inputs(folder, [tensor.name for tensor in model.inputs])
+
+
+def _model(place: Path, against: str) -> Any:
     if run_folder.is_run(place):
         models, record = _trained(place)
         return side_by_side(models, record["weights"], record["mean"])
@@ -114,7 +151,7 @@ def _model(place: Path) -> Any:
         return load(place / "model.keras")
     if place.suffix == ".keras":
         return foreign.load(place)
-    raise UsageError(f"{place}: --against {NAIVE} needs the Keras model. Give a bundle, a run or a .keras file.")
+    raise UsageError(f"{place}: --against {against} needs the Keras model. Give a bundle, a run or a .keras file.")
 
 
 def _trained(run: Path) -> tuple[list[Any], dict[str, Any]]:
@@ -124,20 +161,33 @@ def _trained(run: Path) -> tuple[list[Any], dict[str, Any]]:
 
 def _members(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
     """Export every member alone."""
-    if not run_folder.is_run(source.place):
-        raise UsageError(
-            f"{source.place}: --against {MEMBERS} needs the members, which lie in the folder of a run. Give that."
-        )
-    models, record = _trained(source.place)
-    if len(models) < 2:
-        raise UsageError(f"{source.place}: its graph has one member. --against {NAIVE} compares with the converters.")
+    try:
+        models = _apart(source.place)
+    except ValueError as error:
+        raise UsageError(f"{source.place}: {error}. --against {NAIVE} compares with the converters.") from error
     targets: Sequence[str] = [
         target for target in ("tflite", "onnx") if any(f.suffix == f".{target}" for f in source.files)
     ]
     made: dict[str, list[Path]] = {}
-    for name, model in zip(record["members"], models, strict=True):
-        (folder / name).mkdir()
-        for one in exporting.write(fold_batch_norm(model).model, folder / name, targets, [PRECISION], None, on_event):
+    for number, model in enumerate(models):
+        place = folder / str(number)
+        place.mkdir()
+        for one in exporting.write(fold_batch_norm(model).model, place, targets, [PRECISION], None, on_event):
             made.setdefault(one.path.suffix, []).append(one.path)
     title = f"{source.place}: its {len(models)} members in turn"
     return [File(f"{title}, {suffix}", tuple(paths), PRECISION) for suffix, paths in made.items()]
+
+
+def _apart(place: Path) -> list[Any]:
+    """Return the members of a run as they were trained, those of another source as they lie in its graph.
+
+    Raises:
+        ValueError: there are not several that can be told apart. UsageError: the source has no Keras graph.
+    """
+    if run_folder.is_run(place):
+        models, _ = _trained(place)
+        if len(models) < 2:
+            raise ValueError("its graph has no members")
+        return models
+    weights = [one["weight"] for one in bundle.read(place)["members"]] if place.is_dir() else None
+    return taken_apart(_model(place, MEMBERS), weights)

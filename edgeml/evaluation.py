@@ -29,32 +29,55 @@ Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 Probabilities = NDArray[Any]
 
 
-def files(artifacts: Sequence[Artifact], x_test: NDArray[Any], input_name: str) -> dict[str, Probabilities]:
-    """Return every file's probabilities on the test inputs."""
-    return {a.path.name: _only(open_model(a.path).predict({input_name: x_test})) for a in artifacts}
+def judged(
+    artifacts: Sequence[Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    labels: NDArray[np.int64],
+    gates: Verify,
+    *,
+    output: str | None = None,
+    balanced: bool = False,
+    calibrated: bool = True,
+) -> tuple[dict[str, Probabilities], list[dict[str, Any]]]:
+    """Ask every file about the test inputs; return what it says, (N, K) by file, and the manifest's rows.
 
+    ``output``: the one that says it, the first if None; ``balanced``, ``calibrated``: see ``scored``.
 
-def _only(outputs: Mapping[str, Probabilities]) -> Probabilities:
-    return next(iter(outputs.values()))
+    Raises:
+        GateError: accuracy drops by more than its gate.
+    """
+    outputs = {a.path.name: open_model(a.path).predict(inputs) for a in artifacts}
+    said = {name: found[output or next(iter(found))] for name, found in outputs.items()}
+    rows = with_drops(metrics(said, labels, balanced=balanced, calibrated=calibrated), said, labels, artifacts)
+    check_drop(rows, artifacts, gates)
+    return said, rows
 
 
 def metrics(
-    probabilities: Mapping[str, Probabilities], labels: NDArray[np.int64], *, balanced: bool = False
+    probabilities: Mapping[str, Probabilities],
+    labels: NDArray[np.int64],
+    *,
+    balanced: bool = False,
+    calibrated: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return the manifest's rows: file, split, accuracy with interval; ``balanced``: the mean recall as well."""
+    """Return the manifest's rows: file, split, and what ``scored`` says."""
     return [
-        {"file": name, "split": "test", **scored(p, labels, balanced=balanced)} for name, p in probabilities.items()
+        {"file": name, "split": "test", **scored(p, labels, balanced=balanced, calibrated=calibrated)}
+        for name, p in probabilities.items()
     ]
 
 
-def scored(probabilities: Probabilities, labels: NDArray[np.int64], *, balanced: bool = False) -> dict[str, Any]:
-    """Return the accuracy of (N, K) with its 95 % interval, and the expected calibration error.
+def scored(
+    probabilities: Probabilities, labels: NDArray[np.int64], *, balanced: bool = False, calibrated: bool = True
+) -> dict[str, Any]:
+    """Return the accuracy of (N, K) with its 95 % interval.
 
-    ``balanced``: also the mean recall of the classes.
+    ``balanced``: also the mean recall of the classes; ``calibrated``: the expected calibration error of probabilities.
     """
     predicted = probabilities.argmax(axis=1)
     row = intervals.accuracy(predicted, labels)
-    row["calibration_error"] = intervals.calibration_error(probabilities, labels)
+    if calibrated:
+        row["calibration_error"] = intervals.calibration_error(probabilities, labels)
     if balanced:
         mean = intervals.balanced_accuracy(predicted, labels)
         row |= {"balanced_accuracy": mean["accuracy"], "balanced_interval_95": mean["interval_95"]}
@@ -102,7 +125,8 @@ def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact],
             raise GateError(
                 f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is"
                 f" {100 * drop:.2f}{within} points below float32; at most {100 * limit:g} are allowed. Raise"
-                f" verify.{artifact.precision}_max_accuracy_drop, or export float32 only. Nothing was written."
+                f" verify.{artifact.precision}_max_accuracy_drop (in Python: of gates), or export float32 only. Nothing"
+                " was written."
             )
 
 

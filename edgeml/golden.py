@@ -48,7 +48,7 @@ def layer_tables(place: Path) -> dict[str, tuple[str, list[LayerError]]]:
     """Return, by file, its precision, and how far its layers are from those of the Keras graph on real inputs."""
     manifest, model = bundle.read(place), load(place / "model.keras")
     reference, gates = Reference(model), _gates(manifest)
-    inputs = _golden_inputs(place, [tensor.name for tensor in reference.signature.inputs])
+    inputs = golden_inputs(place, [tensor.name for tensor in reference.signature.inputs])
     found = {}
     for entry in bundle.models(manifest):
         rows = divergence.table(
@@ -72,7 +72,8 @@ def _gates(manifest: Mapping[str, Any]) -> Verify:
     return replace(gates, **wide)
 
 
-def _golden_inputs(place: Path, names: list[str]) -> Arrays:
+def golden_inputs(place: Path, names: list[str]) -> Arrays:
+    """Return the real ones of a bundle's golden inputs, (N, …) each, under these names."""
     with np.load(place / "golden.npz", allow_pickle=False) as archive:
         arrays = golden_tensors(archive, "inputs", names)
     return {name: array[: bundle.GOLDEN_REAL] for name, array in zip(names, arrays, strict=True)}

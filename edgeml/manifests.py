@@ -71,10 +71,9 @@ def report(
     field, choice, graph = assembled.field, assembled.choice, assembled.graph
     x, y = (np.asarray(values) for values in arrays["test"])
     x = x.astype("float32")
-    by_file = evaluation.files(artifacts, x, kind_of(x.shape[1:]).sample)
-    rows = evaluation.metrics(by_file, y, balanced=pipeline.is_skewed(run))
-    rows = evaluation.with_drops(rows, by_file, y, artifacts)
-    evaluation.check_drop(rows, artifacts, run.recipe.verify)
+    by_file, rows = evaluation.judged(
+        artifacts, {kind_of(x.shape[1:]).sample: x}, y, run.recipe.verify, balanced=pipeline.is_skewed(run)
+    )
     dataset = run.dataset()
     labels = dataset["labels"]
     chosen = selection.Selection(field, choice, tuple(said[one.id] for one in field.finalists))

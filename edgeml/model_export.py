@@ -14,6 +14,7 @@ from edgeml import (
     bundle,
     descriptions,
     ensemble,
+    evaluation,
     exporting,
     framing,
     manifests,
@@ -24,16 +25,17 @@ from edgeml import (
     timing,
 )
 from edgeml.assembly import Graph, fold
-from edgeml.errors import DataError, UsageError
+from edgeml.errors import UsageError
 from edgeml.exportable import exportable
 from edgeml.framing import Numbers
+from edgeml.model_inputs import fitting, random_inputs, true_classes
 from edgeml.operators import not_counted
-from edgeml.parity import Parity
+from edgeml.parity import VALUES, Parity, output_kinds
 from edgeml.records import Event, to_json
+from edgeml.runtimes.keras import output_names
 from edgeml.timing import Latency
 from edgeml.verification import prove
 
-RANDOM_SAMPLES = 64
 Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
 BENCHMARK_ROUNDS = 7
 
@@ -45,6 +47,7 @@ def export(
     precision: str | Sequence[str] = ("float32",),
     *,
     samples: Samples | None = None,
+    truth: Sequence[Any] | NDArray[Any] | None = None,
     calibration: Samples | None = None,
     labels: Sequence[str] | None = None,
     batch: int | None = None,
@@ -66,6 +69,8 @@ def export(
             them; those of ``calibration`` if missing, random ones without either. Their layout is the files'. Integer
             files that are not within ``gates`` are equalized, corrected, and hold float layers, as far as needed
             (``edgeml.quantize``).
+        truth: the class of each of ``samples``, as an index or as one of ``labels``: the accuracy of every file on them
+            stands in manifest and report as that of a test split. It is looked at once, after all files are written.
         calibration: inputs that ranges of int8 and int16x8 are taken from, likewise.
         labels: class names in the order of the output that is a softmax, or of the first.
         batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files but int8, which have 1.
@@ -79,7 +84,7 @@ def export(
     Raises:
         UsageError: ``out`` is occupied, integers without calibration, labels or a frame that do not fit the model.
         TargetError: a target cannot take this network. DataError: samples that do not fit the model.
-        ParityError: a file computes something else.
+        ParityError: a file computes something else. GateError: it loses more accuracy than ``gates`` allow.
     """
     place, limits = Path(out), gates or recipe.Verify()
     bundle.check_place(place)
@@ -92,6 +97,7 @@ def export(
     graph = fold(model, precisions.files(to, precision, io), strict=False)
     inputs, fed = _fed(model, samples, calibration, precision, framing.most(scale, offset))
     _check_labels(model, labels)
+    classes = None if truth is None else true_classes(model, samples, truth, labels)
     given = "samples" if samples is not None else "random" if calibration is None else "calibration"
     what = f"{given} ({len(next(iter(inputs.values())))})"
     with bundle.staged(place) as folder:
@@ -107,6 +113,8 @@ def export(
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
         latency = _timed(artifacts, inputs, on_event)
         manifest = _manifest(place.name, about, graph, parity, latency, limits)
+        if classes is not None:
+            manifest["metrics"] = _metrics(model, artifacts, inputs, classes, limits, on_event)
         manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given",
                         precisions.programs(to, precision), on_event)  # fmt: skip
     return place
@@ -118,6 +126,21 @@ def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray
     return timing.measure(
         {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS
     )
+
+
+def _metrics(
+    model: Any,
+    artifacts: Sequence[exporting.Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    classes: NDArray[np.int64],
+    gates: recipe.Verify,
+    on_event: Callable[[Event], None],
+) -> list[dict[str, Any]]:
+    """Return the accuracy of every file; how far confidence is to be trusted where it says probabilities."""
+    on_event(Event("evaluate", f"{len(classes)} samples, once"))
+    name, _ = descriptions.classes(model)
+    kind = output_kinds(model)[output_names(model).index(name)]
+    return evaluation.judged(artifacts, inputs, classes, gates, output=name, calibrated=kind != VALUES)[1]
 
 
 def export_best(
@@ -166,57 +189,13 @@ def _fed(
     model: Any, samples: Any, calibration: Any, precision: Sequence[str], most: float
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]] | None]:
     """Return by input what files are compared on, and what ranges of integers are taken from."""
-    fed = None if calibration is None else _fitting(calibration, model, "calibration")
-    inputs = fed if samples is None else _fitting(samples, model, "samples")
+    fed = None if calibration is None else fitting(calibration, model, "calibration")
+    inputs = fed if samples is None else fitting(samples, model, "samples")
     for name, x in (fed or {}).items() if precisions.is_calibrated(precision) else ():
         quantization.check_fed(x, None if samples is None or inputs is None else inputs[name], "the samples")
     if fed is not None and len(fed) == 1:
         quantization.check_scaling(next(iter(fed.values())), model)
-    return inputs or _random(model, most), fed
-
-
-def _fitting(values: Any, model: Any, what: str) -> dict[str, NDArray[Any]]:
-    """Return samples by the model's inputs, as many rows of each."""
-    names = [tensor.name for tensor in model.inputs]
-    given = values if isinstance(values, Mapping) else {names[0]: values}
-    if set(given) != set(names):
-        raise DataError(f"{what}: got {', '.join(map(str, given))}; the model's inputs are {', '.join(names)}.")
-    found = {tensor.name: _fitting_one(given[tensor.name], tensor, f"{what} for '{tensor.name}'" if len(names) > 1
-                                       else what) for tensor in model.inputs}  # fmt: skip
-    rows = {name: len(array) for name, array in found.items()}
-    if len(set(rows.values())) > 1:
-        counts = ", ".join(f"{count} of '{name}'" for name, count in rows.items())
-        raise DataError(f"{what}: {counts}; as many of each are due.")
-    return found
-
-
-def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    wanted = tuple(tensor.shape[1:])
-    if array.ndim == len(wanted) and array.ndim == 3 and wanted[-1] == 1:
-        array = array[..., None]
-    fits = array.ndim == len(wanted) + 1 and all(
-        want is None or have == want for want, have in zip(wanted, array.shape[1:], strict=False)
-    )
-    if fits and not len(array):
-        raise DataError(f"{what}: holds no sample; at least one is due.")
-    if not fits:
-        raise DataError(f"{what}: shape {array.shape}; (N, {', '.join(map(str, wanted))}) is due.")
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{what}: type {array.dtype}; numbers are due.")
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"{what}: holds NaN or infinite values; finite numbers are due.")
-    return array.astype(descriptions.stated(tensor))
-
-
-def _random(model: Any, most: float) -> dict[str, NDArray[Any]]:
-    """Return random inputs: real numbers from 0 to ``most``, integers 0 and 1."""
-    rng, found = np.random.default_rng(0), dict[str, NDArray[Any]]()
-    for tensor in model.inputs:
-        shape = (RANDOM_SAMPLES, *tensor.shape[1:])
-        drawn = rng.uniform(0, most, shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)
-        found[tensor.name] = drawn.astype(descriptions.stated(tensor))
-    return found
+    return inputs or random_inputs(model, most), fed
 
 
 def _check_labels(model: Any, labels: Sequence[str] | None) -> None:
@@ -263,6 +242,10 @@ def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, A
     notes = (
         ["Parity was measured on random inputs: give real samples for figures that mean something."] if random else []
     )
+    if manifest["metrics"]:
+        notes.append(
+            f"Test accuracy is of the {manifest['metrics'][0]['samples']:,} samples that came with their classes."
+        )
     notes += [f"Not counted: what layer '{o.name}' ({o.kind}) computes is in no figure of multiply-accumulates."
               for o in not_counted(graph.operators)]  # fmt: skip
     return {

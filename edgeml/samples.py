@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ IMAGE_SIZES = 3  # height, width, channels
 LIKE = 8.0  # times wider or narrower than what they are held against: scaled otherwise
 LEAST_COMMON = 0.75  # of the narrower range, within the wider: else moved
 KEYS = ("samples", "x_test", "x", "x_train", "inputs")
+TRUTH = ("y_test", "y", "y_train", "labels")  # what the classes of samples are called
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Raw inputs by name, (N, …) each, if there are some, and their classes as they stand there, as ``truth_name``."""
+
+    inputs: dict[str, NDArray[Any]] | None
+    truth: NDArray[Any] | None = None
+    truth_name: str = ""
 
 
 def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) -> None:
@@ -34,11 +45,12 @@ def check_range(x: NDArray[Any], like: NDArray[Any], what: str, like_what: str) 
         )
 
 
-def read_samples(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
+def read_samples(path: Path, inputs: Mapping[str, Sequence[int]]) -> Samples:
     """Read raw inputs from an ``.npz`` file or a folder of class folders; images take the model's input size.
 
     Args:
-        path: the file, whose arrays bear the names of the inputs (of one input also one of ``KEYS``), or the folder.
+        path: the file, whose arrays bear the names of the inputs (of one input also one of ``KEYS``) and of ``TRUTH``,
+            or the folder.
         inputs: shapes behind the batch by name; of an image (H, W, C).
 
     Raises:
@@ -50,19 +62,21 @@ def read_samples(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, N
         raise DataError(f"{path}: not an .npz file or a folder of class folders. Check the path.")
     try:
         with np.load(path, allow_pickle=False) as archive:
+            name = next((name for name in TRUTH if name in archive.files and name not in inputs), "")
+            truth = archive[name] if name else None
             if all(name in archive.files for name in inputs):
-                return {name: archive[name] for name in inputs}
+                return Samples({name: archive[name] for name in inputs}, truth, name)
             known = KEYS if len(inputs) == 1 else ()
             key = next((key for key in known if key in archive.files), None)
             if key is None:
                 due = f"one of {', '.join([*inputs, *known])} is" if known else f"{', '.join(inputs)} are"
                 raise DataError(f"{path}: holds {', '.join(archive.files)}; {due} due.")
-            return dict.fromkeys(inputs, archive[key])
+            return Samples(dict.fromkeys(inputs, archive[key]), truth, name)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Write it again with numpy.savez.") from error
 
 
-def _images(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:
+def _images(path: Path, inputs: Mapping[str, Sequence[int]]) -> Samples:
     from edgeml import data
 
     (name, shape), *others = inputs.items()
@@ -71,7 +85,28 @@ def _images(path: Path, inputs: Mapping[str, Sequence[int]]) -> dict[str, NDArra
         raise DataError(f"{path}: a folder has images; the model takes {sizes}. Give an .npz file.")
     height, _, channels = shape
     config = Data(source="image_folder", path=str(path), image_size=height, channels="gray" if channels == 1 else "rgb")
-    return {name: data.load(config).x}
+    found = data.load(config)
+    return Samples({name: found.x}, np.array(found.labels)[found.y], "class folders")
+
+
+def class_indices(truth: Any, samples: int, classes: int, labels: Sequence[str] | None = None) -> NDArray[np.int64]:
+    """Return the class of each sample, (N,) from 0 on, of indices, (N,) or (N, 1), or of names among ``labels``.
+
+    Raises:
+        DataError: something else, or not as many.
+    """
+    found = np.asarray(truth)
+    found = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+    if found.shape != (samples,):
+        raise DataError(f"truth: shape {found.shape}; one class for each of {samples} samples is due.")
+    if found.dtype.kind == "U":
+        strange = sorted(set(found.tolist()) - set(labels or ()))
+        if strange:
+            raise DataError(f"truth: class '{strange[0]}' is none of the labels. Give the labels in output order.")
+        return np.array([list(labels or ()).index(name) for name in found.tolist()], np.int64)
+    if found.dtype.kind not in "biuf" or not np.isin(found, np.arange(classes)).all():
+        raise DataError(f"truth: holds other values than 0, 1, … {classes - 1}; the index of each class is due.")
+    return found.astype(np.int64)
 
 
 def read_labels(path: Path) -> list[str]:

@@ -37,7 +37,7 @@ class Case:
     """What is timed: a file, or several run one after the other.
 
     ``rows``: that go into a run; if None, the file's own batch, one where it is free. A file with another fixed batch
-    is left out.
+    is not timed, see ``LeftOut``.
     """
 
     name: str
@@ -91,6 +91,15 @@ class Comparison:
     batch: int = 1
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that was not timed with the batch that was ``asked``, for its own, ``batch``, is fixed."""
+
+    file: str
+    asked: int
+    batch: int
+
+
 Openings = list[list[NDArray[np.float64]]]  # blocks of each process that a file was opened in
 
 
@@ -119,13 +128,13 @@ def measure(
 ) -> list[Latency]:
     """Time files, one sample at a time, in the order of ``files``; ``inputs`` by name, (N, …) each."""
     cases = [Case(name, (path,), precision[name], threads) for name, path in files.items()]
-    return [timed.latency for timed in measured(cases, inputs, rounds=rounds)]
+    return [timed.latency for timed in measured(cases, inputs, rounds=rounds)[0]]
 
 
 def measured(
     cases: Sequence[Case], inputs: Arrays | None = None, *, rounds: int = ROUNDS, openings: int = OPENINGS
-) -> list[Timed]:
-    """Time all cases in one interleaved run.
+) -> tuple[list[Timed], list[LeftOut]]:
+    """Time all cases in one interleaved run; tell, too, those that were not, for their batch is another.
 
     Args:
         cases: what to time.
@@ -136,7 +145,8 @@ def measured(
     Raises:
         DataError: a file cannot be opened or run, its runtime died of it, or files whose inputs differ in shape.
     """
-    with _opened([case for case in cases for _ in range(openings)], inputs) as (kept, sessions, ready, place):
+    asked = [case for case in cases for _ in range(openings)]
+    with _opened(asked, inputs) as (kept, sessions, ready, place, left_out):
         ask = partial(_asked, "start", inputs=str(place))
         started = [ask(case, session, rows=case.rows or 1) for case, session in zip(kept, sessions, strict=True)]
         blocks = stopwatch.visited(sessions, [told["block_runs"] for told in started], rounds)
@@ -144,7 +154,7 @@ def measured(
     places = range(0, len(kept), openings)
     paced = stopwatch.at_one_pace(stopwatch.minima_of(blocks))
     ends = [slice(i, i + openings) for i in places]
-    return [_timed(kept[end.start], told[end], blocks[end], paced[end]) for end in ends]
+    return [_timed(kept[end.start], told[end], blocks[end], paced[end]) for end in ends], left_out
 
 
 def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int = PROFILED_RUNS) -> list[Profiled]:
@@ -153,7 +163,7 @@ def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int =
     Raises:
         UsageError: a runtime has no profiler. DataError: it cannot run a file.
     """
-    with _opened(cases, inputs) as (kept, sessions, _, place):
+    with _opened(cases, inputs) as (kept, sessions, _, place, _):
         found = []
         for case, session in zip(kept, sessions, strict=True):
             paths, about = [str(path.resolve()) for path in case.paths], {"threads": case.threads, "runs": runs}
@@ -166,7 +176,7 @@ def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int =
 @contextmanager
 def _opened(
     cases: Sequence[Case], inputs: Arrays | None
-) -> Iterator[tuple[list[Case], list[Session | Here], list[Message], Path]]:
+) -> Iterator[tuple[list[Case], list[Session | Here], list[Message], Path, list[LeftOut]]]:
     """Open each case in a process; leave out those whose file has another batch size; write what they are fed."""
     with _servers(cases) as servers, tempfile.TemporaryDirectory(prefix="edgeml-timing-") as folder:
         sessions = [servers[case.paths[0].suffix].session() for case in cases]
@@ -176,7 +186,12 @@ def _opened(
                        threads=case.threads, cores=processes.cores(case.threads))
                 for case, session in zip(cases, sessions, strict=True)
             ]  # fmt: skip
-            kept = [i for i, told in enumerate(ready) if cases[i].rows in (None, told["batch"] or cases[i].rows)]
+            left_out = {
+                i: LeftOut(case.name, case.rows, told["batch"])
+                for i, (case, told) in enumerate(zip(cases, ready, strict=True))
+                if case.rows is not None and told["batch"] not in (None, case.rows)
+            }
+            kept = [i for i in range(len(cases)) if i not in left_out]
             if not kept:
                 raise DataError(f"{cases[0].name}: its batch is {ready[0]['batch']}. Leave the batch size out.")
             cases, ready = [cases[i] for i in kept], [ready[i] for i in kept]
@@ -184,7 +199,7 @@ def _opened(
             most = max(told["batch"] or case.rows or 1 for case, told in zip(cases, ready, strict=True))
             given: dict[str, Any] = {name: np.asarray(values[:most]) for name, values in fed.items()}
             np.savez(place := Path(folder) / "inputs.npz", **given)
-            yield cases, [sessions[i] for i in kept], ready, place
+            yield cases, [sessions[i] for i in kept], ready, place, list(dict.fromkeys(left_out.values()))
         finally:
             for session in sessions:
                 session.close()

@@ -1,10 +1,12 @@
 """What files are compared with, where their time goes, and figures that come back from another machine."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from networks import pictures, separable
 
@@ -13,6 +15,9 @@ from edgeml import benchmarking, bundle, run_folder
 from edgeml.ensemble import compile_ensemble
 from edgeml.errors import DataError, UsageError
 from edgeml.ledger import Ledger
+from edgeml.onnx_operators import onnx_operators
+from edgeml.runtimes import open_model
+from edgeml.targets import _straight
 from edgeml.verbs import examine
 
 
@@ -60,6 +65,30 @@ def test_a_model_against_what_the_converters_write_of_it(folder, members):
     assert {r.precision for r in records} == {"float32"}
 
 
+def test_int8_files_of_a_bundle_against_int8_of_the_converters(folder, members):
+    made = edgeml.export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
+    records, compared = edgeml.benchmark(made, against="naive")
+    assert [(Path(c.file).name, c.against) for c in compared] == [
+        ("model_int8.onnx", f"{made}: folded, quantize_static of tf2onnx"),
+        ("model_int8.tflite", f"{made}: folded, TFLiteConverter int8"),
+    ]
+    assert {r.precision for r in records} == {"int8"}
+
+
+def test_what_the_converters_quantize_by_themselves_computes_the_same(members, tmp_path):
+    x = pictures(32)
+    found = _straight.write(members[0], tmp_path, {"int8"}, {"pixels": x})
+    assert [(one.precision, one.path.suffix) for one in found] == [("int8", ".onnx"), ("int8", ".tflite")]
+    expected = members[0].predict(x, verbose=0)
+    for one in found:
+        loaded = open_model(one.path)
+        (name,), (source,) = ([t.name for t in side] for side in (loaded.signature.outputs, loaded.signature.inputs))
+        assert np.abs(loaded.predict({source: x})[name] - expected).max() < 0.1
+    assert {t.dtype for t in (*loaded.signature.inputs, *loaded.signature.outputs)} == {"int8"}
+    kinds = {one.kind for one in onnx_operators(found[0].path)}
+    assert {"quantize", "dequantize"} <= kinds
+
+
 def test_a_run_against_its_members_in_turn(run, place):
     events = []
     records, compared = edgeml.benchmark(run, against="members", on_event=events.append)
@@ -81,9 +110,20 @@ def test_a_run_and_its_bundle_against_the_converters(run, place):
     assert {c.against for c in compared} >= {f"{place}: folded, tf2onnx"}
 
 
-def test_a_bundle_has_no_members(place):
-    with pytest.raises(UsageError, match="--against members needs the members, which lie in the folder of a run"):
-        edgeml.benchmark(place, against="members")
+def test_a_bundle_against_its_members_in_turn(place):
+    records, compared = edgeml.benchmark(place, against="members")
+    assert [(c.file, c.against) for c in compared] == [
+        (str(place / f"model.{suffix}"), f"{place}: its 2 members in turn, .{suffix}") for suffix in ("onnx", "tflite")
+    ]
+    size = {record.file: record.file_bytes for record in records}
+    assert all(0.5 < size[c.file] / size[c.against] < 1.1 for c in compared)
+
+
+def test_a_single_network_has_no_members(folder, members, place, tmp_path):
+    shutil.copytree(place, tmp_path / "single")
+    members[0].save(tmp_path / "single" / "model.keras")
+    with pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"):
+        edgeml.benchmark(tmp_path / "single", against="members")
 
 
 def test_every_operator_of_both_runtimes_is_timed(place):

@@ -18,6 +18,7 @@ from edgeml import bundle, checking, divergence, exporting, foreign, golden, han
 from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, TargetError, UsageError
 from edgeml.precisions import FILES, IO, PRECISIONS
 from edgeml.report.snippets import snippets
+from edgeml.samples import Samples
 from edgeml.verbs import examine, make
 
 L = keras.layers
@@ -156,17 +157,36 @@ def test_rows_of_files_that_differ_are_counted(tmp_path):
     assert found["most_steps"] >= 1
 
 
-def test_the_command_line_says_precision_and_io(tmp_path):
-    separable().save(tmp_path / "net.keras")
-    np.savez(tmp_path / "x.npz", x=pictures(40))
+def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
+    model, x = separable(), pictures(40)
+    model.save(tmp_path / "net.keras")
+    classes = model.predict(x, verbose=0).argmax(axis=1)
+    np.savez(tmp_path / "x.npz", x=x, y=(classes + (np.arange(40) < 4)) % 5)
     files = {"samples": tmp_path / "x.npz", "calibration": tmp_path / "x.npz", "labels": None}
     ask = tmp_path / "net.keras", "tflite,onnx", "dynamic,int8", "float32", tmp_path / "out", files, None, {}, ()
-    _, document = make.export_model(*ask, lambda event: None, None)
+    text, document = make.export_model(*ask, lambda event: None, None)
     models = {entry["path"]: entry for entry in document["files"] if entry["role"] == "model"}
     assert sorted(models) == ["model_dynamic.tflite", "model_int8.onnx", "model_int8.tflite"]
     assert all(entry["quantization"]["input"] == {} for entry in models.values())
+    metrics = bundle.read(tmp_path / "out")["metrics"]
+    assert sorted(row["file"] for row in metrics) == sorted(models)
+    assert all(row["accuracy"] == pytest.approx(0.9, abs=0.06) and row["samples"] == 40 for row in metrics)
+    assert all(0 < row["calibration_error"] < 1 for row in metrics)
+    assert "n=40" in text
+    assert "the 40 samples that came with their classes" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(UsageError, match=r"^io: got 'real'; native or float32 is allowed\."):
         make.export_model(*ask[:3], "real", *ask[4:], lambda event: None, None)
+
+
+def test_what_cannot_be_the_classes_of_samples_is_said():
+    found, heard = Samples({"pixels": pictures(8)}, np.arange(8), "y"), []
+    assert make.truth_of(found, separable(), None, heard.append) is None
+    (event,) = heard
+    assert event.message.startswith(
+        "warning: no accuracy by 'y' of --samples. truth: holds other values than 0, 1, … 4"
+    )
+    assert make.truth_of(replace(found, truth=None), separable(), None, heard.append) is None
+    assert len(heard) == 1
 
 
 def test_the_snippets_run_as_the_card_shows_them(every, monkeypatch):
@@ -343,6 +363,8 @@ def test_a_free_input_size_cannot_be_exported(tmp_path):
          "calibration: holds NaN or infinite"),
         ({"samples": np.full((2, 12, 12, 3), "a")}, DataError, "samples: "),
         ({"precision": ("int8",)}, UsageError, "int8: needs calibration samples"),
+        ({"truth": [0, 1]}, UsageError, "truth: is of samples, and there are none"),
+        ({"truth": [0, 1], "samples": pictures(8)}, DataError, r"truth: shape \(2,\); one class for each of 8 samples"),
         ({"to": ("coreml",)}, UsageError, "no 'coreml'"),
         ({"to": ()}, UsageError, "to: "),
         ({"precision": ()}, UsageError, "precision: "),

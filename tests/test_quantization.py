@@ -124,6 +124,12 @@ def test_layers_are_not_kept_in_float_for_less_noise_alone(trained, digits):
     assert found.float_layers == ()
 
 
+@pytest.mark.parametrize(("drop", "says"), [(0.0056, "0.56 points below"), (-0.0056, "0.56 points above")])
+def test_a_step_says_on_which_side_of_float_it_is(drop, says):
+    rung = ladder.Rung("ptq", "", 0.9888, drop, 28.41, 0.999, 90, is_within=True, is_kept=True, seconds=1.0)
+    assert ladder.line("int8", rung) == f"int8 ptq: 98.88% of 90, {says} float, 28.4 dB"
+
+
 def test_a_step_that_makes_it_worse_is_not_kept(trained, digits, monkeypatch):
     def broken(model):
         return Equalized(randomise(keras.models.clone_model(model)), (("a", "b"),))

@@ -207,7 +207,7 @@ def manifest():
         "recipe_sha256": "12" * 32,
         "data_sha256": "34" * 32,
         "versions": {"tensorflow": "2.21.0", "keras": "3.15.1", "onnxruntime": "1.32.0"},
-        "machine": {"cpu": "Some CPU at 3 GHz", "cores": 2, "flags": ["avx2", "avx512f"]},
+        "machine": {"cpu": "Some CPU at 3 GHz", "cores": 2, "flags": ["avx2", "avx512f"], "load_1min": 3.283203125},
     }
 
 
@@ -468,6 +468,8 @@ def test_the_figures_are_on_the_page(page):
         "5 mistakes in 360 test samples",
         "3 images occur twice",
         "loss is NaN in epoch 2",
+        "load 1min3.28",
+        "model_int8.onnxonnxruntime 1.32.0, 1 thread, host0.0174[0.0171, 0.0177]",  # its times
         "1 min 01 s",
         "edgeml run recipes/digits.yaml",
         "max_trials: 20",
@@ -508,6 +510,16 @@ def test_the_objective_of_the_search_is_what_is_shown_of_it(report):
     view = views.page(report)
     assert view["best"]["metrics"]["val_accuracy"] == min(t["metrics"].get("val_accuracy", 1) for t in report["trials"])
     assert "Balanced validation accuracy over the trials" in edgeml.report.html(report)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_steps_above_float32_are_not_below_it(report):
+    int8 = report["manifest"]["files"][3]["quantization"]
+    step = {"what": "", "accuracy": 0.98, "sqnr_db": 28.4, "cosine": 0.999, "samples": 90, "is_kept": False}
+    int8["steps"] = [{**step, "name": "ptq", "accuracy_drop": 0.02}, {**step, "name": "qat", "accuracy_drop": -0.0056}]
+    text = Page(edgeml.report.html(report)).text
+    assert "int8ptq98.0 %−2.0028.4 dB" in text
+    assert "int8qat98.0 %+0.5628.4 dB" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -929,6 +941,9 @@ def test_names_cannot_break_out_of_the_card(report):
         (formats.seconds(59.94), "59.9 s"),
         (formats.seconds(119.6), "2 min 00 s"),
         (formats.plain({"a": [1, None]}), "a 1, –"),
+        (formats.points(0.5), "+0.50"),
+        (formats.points(-0.281), "−0.28"),
+        (formats.points(-0.001), "+0.00"),
         (formats.shape([None, 8, 1]), "? × 8 × 1"),
         (svg.compact(12500), "12.5\u202fk"),
         (svg.compact(0.5), "0.5"),

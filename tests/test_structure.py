@@ -96,7 +96,7 @@ LAYERS = (
     ("evaluation", "pipeline", "tree_finalists", "tuners"),
     ("bundle", "report", "handover", "assembly", "recipe_search"),
     ("nameplates", "descriptions"),
-    ("selection", "controls", "compressing"),
+    ("selection", "controls", "compressing", "model_inputs"),
     ("proof",),
     ("manifests", "golden", "checking", "readings"),
     ("delivery", "model_export"),

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,13 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgeml
-import edgeml.benchmarking
-from edgeml import interleaving, timing
+from edgeml import benchmarking, interleaving, timing
 from edgeml.bundled import processes, stopwatch
 from edgeml.errors import DataError, UsageError
+from edgeml.verbs import measuring
 
 
-def network(path, width, layers=4, name="x"):
+def network(path, width, layers=4, name="x", batch="n"):
     """Dense layers of one width; cost grows with its square."""
     rng = np.random.default_rng(0)
     nodes, value, weights = [], name, []
@@ -27,8 +28,8 @@ def network(path, width, layers=4, name="x"):
         weights.append(numpy_helper.from_array(rng.normal(0, 0.1, (width, width)).astype("f"), f"w{i}"))
         value = f"v{i}"
     graph = helper.make_graph(
-        nodes, "n", [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])], weights,
+        nodes, "n", [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, width])], weights,
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
@@ -58,7 +59,7 @@ def timed(small, large):
         timing.Case("eight", (small,), rows=8),
         timing.Case("twice", (small, small)),
     ]
-    return {one.latency.file: one for one in timing.measured(cases, rounds=6)}
+    return {one.latency.file: one for one in timing.measured(cases, rounds=6)[0]}
 
 
 def test_figures_are_in_order(timed, small):
@@ -126,7 +127,7 @@ def test_a_process_that_dies_is_told():
 
 def test_without_fork_files_are_timed_here(small, monkeypatch):
     monkeypatch.setattr(processes, "can_fork", lambda: False)
-    (found,) = timing.measured([timing.Case("x", (small,))], rounds=2)
+    (found,), _ = timing.measured([timing.Case("x", (small,))], rounds=2)
     assert found.latency.quiet_ms > 0
     assert found.latency.peak_memory_bytes is None
     assert gc.isenabled()
@@ -183,6 +184,26 @@ def test_threads_and_batches_are_swept(small, large):
     assert [(c.threads, c.batch) for c in compared] == settings
 
 
+def test_a_file_with_another_batch_is_named(small, folder):
+    fixed = network(folder / "fixed.onnx", 128, batch=4)
+    text, document = measuring.benchmark([small, fixed], None, "1", "1,4", benchmarking.silent)
+    assert [(Path(r["file"]).name, r["batch"]) for r in document["results"]] == [
+        ("small.onnx", 1), ("small.onnx", 4), ("fixed.onnx", 4)
+    ]  # fmt: skip
+    assert document["left_out"] == [{"file": str(fixed), "asked": 1, "batch": 4}]
+    assert f"not timed with batch 1: {fixed}; of a fixed batch, 4" in text.splitlines()
+    figures = [line for line in text.splitlines() if line.startswith("  ")]
+    assert len(figures) == 1 + 3
+    assert max(map(len, figures)) <= 100
+
+
+def test_a_file_against_itself(small):
+    records, (compared,) = edgeml.benchmark(small, against=small)
+    assert [record.file for record in records] == [str(small), f"{small}, again"]
+    assert (compared.file, compared.against) == (str(small), f"{small}, again")
+    assert 0.5 < compared.ratio < 2
+
+
 def test_inputs_of_another_name_are_told_by_their_place(small, folder):
     renamed = network(folder / "renamed.onnx", 128, name="image")
     records, (compared,) = edgeml.benchmark(renamed, against=small)
@@ -197,12 +218,18 @@ def test_without_against_nothing_is_compared(small):
 
 
 def test_where_the_time_goes(small):
-    (found,) = edgeml.benchmarking.operators(small, runs=300)
+    (found,) = benchmarking.operators(small, runs=300)
     profile = found.profile
     assert [one.kind for one in profile.operators] == ["MatMul"] * 4
     assert (profile.runs, found.threads) == (300, 1)
     assert 0 < sum(one.ms for one in profile.operators) <= profile.run_ms
     assert profile.profiler.startswith("onnxruntime 1.")
+
+
+def test_what_the_profilers_cannot_see_is_said(small):
+    text, document = measuring.operators([small], "1", 20, benchmarking.silent)
+    assert measuring.NOTE in text.splitlines()
+    assert document["note"] == measuring.NOTE
 
 
 def test_files_that_cannot_be_timed_together(small, folder):
@@ -217,7 +244,12 @@ def test_files_that_cannot_be_timed_together(small, folder):
         edgeml.benchmark([folder / "missing.onnx"])
     with pytest.raises(UsageError, match=r"small\.onnx: --against naive needs the Keras model"):
         edgeml.benchmark(small, against="naive")
-    with pytest.raises(UsageError, match=r"small\.onnx: --against members needs the members"):
+    allowed = "a .onnx / .tflite file, naive or members is allowed"
+    with pytest.raises(UsageError, match=f"^--against nowhere: no such file; {allowed}"):
+        edgeml.benchmark(small, against="nowhere")
+    with pytest.raises(UsageError, match=f"not a .onnx / .tflite file; {allowed}"):
+        edgeml.benchmark(small, against=folder)
+    with pytest.raises(UsageError, match=r"small\.onnx: --against members needs the Keras model"):
         edgeml.benchmark(small, against="members")
 
 

@@ -165,7 +165,7 @@ def climb(
             rungs.append(rung)
             if rung.is_kept:
                 best, kept, outputs, content = state, rung, said, judge.path.read_bytes()
-            on_event(Event("quantize", _line(precision, rung)))
+            on_event(Event("quantize", line(precision, rung)))
     if kept is None:
         raise TargetError(f"tflite {precision}: {rungs[-1].what}. Export float32, or scale the inputs to a like range.")
     method = " + ".join(rung.name for rung in rungs if rung.is_kept or rung is rungs[0])
@@ -277,10 +277,12 @@ _STEPS: Mapping[str, Callable[[_State, _Judge, Tuned | None], tuple[_State, str]
 ORDER: Sequence[str] = tuple(_STEPS)[1:]
 
 
-def _line(precision: str, rung: Rung) -> str:
-    accuracy = "" if rung.accuracy is None or rung.accuracy_drop is None else (
-        f"{rung.accuracy:.2%} of {rung.samples}, {100 * rung.accuracy_drop:+.2f} points below float, "
-    )  # fmt: skip
+def line(precision: str, rung: Rung) -> str:
+    """Say what a step gave: ``int8 ptq: 98.88% of 90, 0.56 points below float, 28.4 dB``."""
+    accuracy = ""
+    if rung.accuracy is not None and rung.accuracy_drop is not None:
+        side = "above" if rung.accuracy_drop < 0 else "below"
+        accuracy = f"{rung.accuracy:.2%} of {rung.samples}, {100 * abs(rung.accuracy_drop):.2f} points {side} float, "
     noise = "no file" if rung.sqnr_db is None else f"{rung.sqnr_db:.1f} dB"
     kept = "" if rung.is_kept else ", not kept"
     return f"{precision} {rung.name}{f' ({rung.what})' if rung.what else ''}: {accuracy}{noise}{kept}"

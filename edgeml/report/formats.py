@@ -78,7 +78,7 @@ def span(interval: Sequence[float]) -> Markup:
 @or_dash
 def points(value: float) -> str:
     """``-0.281`` → ``−0.28``, ``0.5`` → ``+0.50``."""
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # no −0.00
 
 
 @or_dash

@@ -23,23 +23,29 @@ from edgeml.runtimes import Arrays
 def statically_quantized(model: Any, inputs: Sequence[Any], calibration: Arrays, batch: int | None) -> Any:
     """Return the int8 form of a float32 ``ModelProto``; ``inputs``: those of the Keras model, with name and dtype."""
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with tempfile.TemporaryDirectory(prefix="edgeml-static-") as folder:
         source, made = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
-        quiet = logging.getLogger()
-        level = quiet.level
-        quiet.setLevel(logging.ERROR)  # it asks for a preparation that has been made here
-        try:
-            quantize_static(
-                source, made, _Reader(_fed(inputs, calibration, batch or 1)), quant_format=QuantFormat.QDQ,
-                per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-            )  # fmt: skip
-        finally:
-            quiet.setLevel(level)
+        write(source, made, inputs, calibration, batch)
         return onnx.load(made)
+
+
+def write(source: Path, made: Path, inputs: Sequence[Any], calibration: Arrays, batch: int | None = None) -> None:
+    """Write the int8 form of a float32 file; see ``statically_quantized``."""
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    quiet = logging.getLogger()
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it asks for a preparation that has been made here
+    try:
+        quantize_static(
+            source, made, _Reader(_fed(inputs, calibration, batch or 1)), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )  # fmt: skip
+    finally:
+        quiet.setLevel(level)
 
 
 class _Reader:

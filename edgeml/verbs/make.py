@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.terminal import table
 from edgeml.verbs import findings
+
+if TYPE_CHECKING:
+    from edgeml.samples import Samples
 
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
@@ -238,11 +242,12 @@ def export_model(
     labels = about.labels if files["labels"] is None else read_labels(files["labels"])
     model = foreign.load(source, custom_objects)
     samples, calibration = (_samples(files[key], model, about.layout) for key in ("samples", "calibration"))
-    if samples is None:
+    if samples.inputs is None:
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
     export(
-        model, place, targets, precisions, samples=samples, calibration=calibration, labels=labels, batch=batch,
-        layout=about.layout, scale=about.scale, offset=about.offset, io=io, on_event=on_event,
+        model, place, targets, precisions, samples=samples.inputs, truth=truth_of(samples, model, labels, on_event),
+        calibration=calibration.inputs, labels=labels, batch=batch, layout=about.layout, scale=about.scale,
+        offset=about.offset, io=io, on_event=on_event,
     )  # fmt: skip
     manifest = bundle.read(place)
     kept = [f"kept      {row['layer']}: {row['reason']}" for row in manifest["folding"]["kept"]]
@@ -252,16 +257,30 @@ def export_model(
     return text, _export_document(str(place), manifest)
 
 
-def _samples(path: Path | None, model: Any, layout: str | None) -> Any:
+def truth_of(found: Samples, model: Any, labels: Sequence[str] | None, on_event: OnEvent) -> Any:
+    """Return the classes of samples; None where there are none, or something else, which a line says."""
+    from edgeml.model_inputs import true_classes
+
+    if found.inputs is None or found.truth is None:
+        return None
+    try:
+        return true_classes(model, found.inputs, found.truth, labels)
+    except DataError as error:
+        on_event(Event("export", f"warning: no accuracy by '{found.truth_name}' of --samples. {error}"))
+        return None
+
+
+def _samples(path: Path | None, model: Any, layout: str | None) -> Samples:
     """Read samples as the files will take them: of images from a folder the axes are put in the layout's order."""
     from edgeml import framing
-    from edgeml.samples import read_samples
+    from edgeml.samples import Samples, read_samples
 
     if path is None:
-        return None
+        return Samples(None)
     own = framing.layout_of(model)
     shapes = {tensor.name: framing.in_layout(tensor.shape[1:], own, framing.NHWC) for tensor in model.inputs}
     found = read_samples(path, shapes)
     if not path.is_dir():
         return found
-    return {name: np.transpose(x, (0, *framing.axes(framing.NHWC, layout or own))) for name, x in found.items()}
+    axes = (0, *framing.axes(framing.NHWC, layout or own))
+    return replace(found, inputs={name: np.transpose(x, axes) for name, x in (found.inputs or {}).items()})

@@ -14,11 +14,12 @@ from edgeml.records import Event, to_json
 from edgeml.terminal import table
 
 if TYPE_CHECKING:
-    from edgeml.timing import Comparison, Latency, Profiled
+    from edgeml.timing import Comparison, Latency, LeftOut, Profiled
 
 Document = dict[str, Any]
 RUNTIMES = ("onnxruntime", "ai-edge-litert")
 TOP = 10  # operators of a file that the text names
+NOTE = "Both profilers count whole microseconds, rounded down: what they say of operators below 1 us means nothing."
 
 
 def numbers(option: str, text: str) -> list[int]:
@@ -46,12 +47,14 @@ def benchmark(
 
     counts, rows = numbers("--threads", threads), None if batch is None else numbers("--batch", batch)
     state = conditions()
-    records, comparisons = benchmarking.benchmark(sources, against, counts, rows, on_event)
+    found = benchmarking.measured(sources, against, counts, rows, on_event)
     document = {
-        "results": to_json(records), "comparisons": to_json(comparisons), "machine": state,
+        "results": to_json(found.latencies), "comparisons": to_json(found.comparisons),
+        "left_out": to_json(found.left_out), "machine": state,
         "versions": _versions(), "rounds": ROUNDS, "openings": OPENINGS,
     }  # fmt: skip
-    return "\n".join([_latencies(records), *map(_compared, comparisons), _state(state)]), document
+    text = [_latencies(found.latencies), *_left_out(found.left_out), *map(_compared, found.comparisons), _state(state)]
+    return "\n".join(text), document
 
 
 def operators(
@@ -63,20 +66,37 @@ def operators(
     state = conditions()
     found = benchmarking.operators(sources, numbers("--threads", threads), runs, on_event)
     text = "\n\n".join(map(_profile, found))
-    return f"{text}\n\n{_state(state)}", {"operators": to_json(found), "machine": state, "versions": _versions()}
+    document = {"operators": to_json(found), "note": NOTE, "machine": state, "versions": _versions()}
+    return f"{text}\n\n{NOTE}\n{_state(state)}", document
 
 
 def _latencies(records: Sequence[Latency]) -> str:
-    header = ["file", "runtime", "threads", "batch", "quiet ms [95 %]", "p50", "p90", "p99", "noise floor", "load ms",
-              "first ms", "peak KiB", "bytes"]  # fmt: skip
+    """Draw a table of what was measured, each line below the file that it is of: it fits into 100 columns."""
+    header = ["quiet ms [95 %]", "p50", "p90", "p99", "noise floor", "load ms", "first ms", "peak KiB"]
     rows = [
-        [r.file, r.runtime, str(r.threads), str(r.batch),
-         f"{r.quiet_ms:.4f} [{r.interval_95[0]:.4f}, {r.interval_95[1]:.4f}]", f"{r.p50_ms:.4f}", f"{r.p90_ms:.4f}",
-         f"{r.p99_ms:.4f}", f"{r.noise_floor:.1%}", f"{r.load_ms:.1f}", f"{r.first_run_ms:.3f}",
-         "-" if r.peak_memory_bytes is None else f"{r.peak_memory_bytes // 1024:,}", f"{r.file_bytes:,}"]
+        [f"{_ms(r.quiet_ms)} [{_ms(r.interval_95[0])}, {_ms(r.interval_95[1])}]", _ms(r.p50_ms), _ms(r.p90_ms),
+         _ms(r.p99_ms), f"{r.noise_floor:.1%}", f"{r.load_ms:.1f}", f"{r.first_run_ms:.3f}",
+         "-" if r.peak_memory_bytes is None else f"{r.peak_memory_bytes // 1024:,}"]
         for r in records
     ]  # fmt: skip
-    return table(header, rows)
+    head, *lines = table(header, rows).splitlines()
+    about = [f"{r.file}  {r.runtime}, {r.threads} thread(s), batch {r.batch}, {r.file_bytes:,} bytes" for r in records]
+    return "\n".join([f"  {head}", *(f"{one}\n  {line}" for one, line in zip(about, lines, strict=True))])
+
+
+def _ms(value: float) -> str:
+    return f"{value:.4f}" if value < 10 else f"{value:.2f}"
+
+
+def _left_out(files: Sequence[LeftOut]) -> list[str]:
+    """Name the files that have another batch than was asked for, in a line for each."""
+    by_batch: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for one in files:
+        by_batch[one.asked, one.batch].append(one.file)
+    return [
+        f"not timed with batch {asked}: {', '.join(names)}; of a fixed batch, {batch}"
+        for (asked, batch), names in by_batch.items()
+    ]
 
 
 def _compared(c: Comparison) -> str:
