@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, latency_budget, shortlist, splits, tensorboards
+from edgeml import data, exporting, latency_budget, shortlist, splits, tensorboards
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
@@ -46,6 +46,7 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
 def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
     """Load and split the data once per run; later sessions read what the first one wrote."""
     latency_budget.check(run.recipe)
+    exporting.check_tools(run.recipe.export.targets)
     if not run.has_data():
         recipe = run.recipe
         on_event(Event("data", f"loading {recipe.data.path or recipe.data.name or recipe.data.source}"))

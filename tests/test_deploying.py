@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -12,14 +13,14 @@ import tensorflow as tf
 from foreign import install
 from networks import pictures, randomise, separable
 
-from edgeml import bundle, deploying, exporting, plugins, precisions, recipe
+from edgeml import bundle, deploying, exporting, plugins, precisions, recipe, recipe_file
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
 from edgeml.runtimes import tflm
 from edgeml.targets import _c_program
 from edgeml.tflite_operators import builtin_operators, edges
-from edgeml.verbs import make
+from edgeml.verbs import examine, make
 
 L = keras.layers
 SAMPLES = {"pixels": pictures(64)}
@@ -558,6 +559,44 @@ def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="apt install build-essential"):
         exporting.check_request(["c"], ["float32"], calibrated=False)
+
+
+ASKS_FOR_THEIRS = """
+schema_version: 1
+name: tiny
+data: {source: npz, path: not_there.npz}
+export: {targets: [theirs], precision: [int8]}
+"""
+UNMADE = """
+from edgeml.errors import UsageError
+
+PRECISIONS = ("int8",)
+NEEDS = {"int8": (("tflite", "int8"),)}
+
+def check_installed():
+    raise UsageError("theirs: their tool is not installed. Install it.")
+
+def deploy(source, folder, golden):
+    pass
+"""
+BEFORE_A_SEARCH = {
+    "run": lambda asked: make.run(asked, None, "", SILENT, Mock(), resume=False, overwrite=False),
+    "search": lambda asked: make.search(asked, SILENT, Mock(), resume=False, overwrite=False),
+    "dry run": lambda asked: examine.dry_run(asked, SILENT),
+}
+
+
+@pytest.mark.parametrize("verb", BEFORE_A_SEARCH)
+def test_a_missing_tool_is_told_before_a_search(verb, monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "package", "targets", "theirs", UNMADE)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^theirs: their tool is not installed\. Install it\.$"):
+        BEFORE_A_SEARCH[verb](recipe_file.parse(ASKS_FOR_THEIRS, "r"))
+    assert not (tmp_path / "runs/tiny").exists()
+    if verb != "run":  # without TensorFlow another machine exports
+        monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+        with pytest.raises(DataError, match=r"not_there\.npz"):
+            BEFORE_A_SEARCH[verb](recipe_file.parse(ASKS_FOR_THEIRS, "r"))
 
 
 @needs_micro
