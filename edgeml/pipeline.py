@@ -21,7 +21,7 @@ from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search import runner, space
+from edgeml.search import deployable, runner, space
 from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
 from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.processes import Processes
@@ -90,6 +90,7 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
     networks = space.of_run(run, arrays)
+    deployable.check(run.recipe, networks)
     profiles = latency_budget.profiles_of(run, networks, on_event)
     return runner.search(run, networks, space.feasibility_of(run.recipe, networks, profiles), engine, on_event)
 
