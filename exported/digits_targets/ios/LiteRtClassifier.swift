@@ -1,5 +1,5 @@
 // Written for TensorFlow Lite on iOS, not run by us.
-// Podfile: pod "TensorFlowLiteSwift"; model.tflite goes into the app's bundle.
+// Podfile: pod "TensorFlowLiteSwift", "~> 2.17.0"; model.tflite goes into the app's bundle.
 import CoreGraphics
 import Foundation
 import TensorFlowLite

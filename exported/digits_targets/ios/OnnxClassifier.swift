@@ -1,5 +1,6 @@
 // Written for onnxruntime on iOS, not run by us.
-// Package: https://github.com/microsoft/onnxruntime-swift-package-manager; model.onnx goes into the app's bundle.
+// Package: https://github.com/microsoft/onnxruntime-swift-package-manager, from 1.24.2, product onnxruntime;
+// model.onnx goes into the app's bundle.
 import CoreGraphics
 import Foundation
 import OnnxRuntimeBindings
