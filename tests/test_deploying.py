@@ -341,6 +341,16 @@ def test_sums_are_of_doubles_where_those_of_floats_are_too_far_off(c_sources, fi
     ran("make", "check", place=tmp_path / "c")
 
 
+def test_a_program_that_would_overrun_the_stack_is_refused(c_sources, files, tmp_path, monkeypatch):
+    needed = c_sources[1].figures["stack_bytes"]
+    shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("edgeml.targets.c.resource.getrlimit", lambda kind: (needed, -1))
+    with pytest.raises(TargetError, match=rf"^c float32: activations take {needed:,} bytes of stack; a program here"):
+        deployed(tmp_path, "c", files[1])
+    monkeypatch.setattr("edgeml.targets.c.resource.getrlimit", lambda kind: (-1, -1))
+    assert deployed(tmp_path, "c", files[1])[0].parity.passed
+
+
 @needs_gxx
 def test_the_header_can_be_read_by_cpp(c_sources, tmp_path):
     (tmp_path / "a.cc").write_text('#include "model.h"\nint main() { return model == nullptr; }\n')
