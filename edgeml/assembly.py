@@ -27,6 +27,7 @@ from edgeml.precisions import FILES, File
 from edgeml.recipe import Recipe
 from edgeml.records import Cost, to_json
 from edgeml.run_folder import Arrays, RunFolder
+from edgeml.search import deployable
 from edgeml.search.candidates import Candidate
 from edgeml.search.feasibility import Profiles
 
@@ -144,7 +145,8 @@ def _within_budget(recipe: Recipe, field: Field) -> tuple[Choice, Graph]:
         choice = ensemble.choose(
             field.blend, field.labels, predicted, recipe.budget, recipe.ensemble,
             latency_ms=[latency_budget.judged(one) for one in field.standings],
-            input_elements=field.input_elements, refused=refused, seed=recipe.search.seed,
+            input_elements=field.input_elements, means=deployable.means(recipe), refused=refused,
+            seed=recipe.search.seed,
         )  # fmt: skip
         for merge in (True, False) if _is_integer(recipe.export.files) else (False,):
             graph = graph_of(field, choice.shipping, recipe.export.files, merge=merge)

@@ -114,10 +114,7 @@ def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrate
     for what, words in (("to", targets), ("precision", precision)):
         if not words:
             raise UsageError(f"{what}: got none; at least one is due.")
-    for target in targets:
-        module = plugins.get("targets", target)  # says which there are
-        if precisions.is_deployed(target):
-            module.check_installed()
+    check_tools(targets)
     reason = precisions.refusal(targets, precision)
     if reason:
         raise TargetError(reason)
@@ -128,6 +125,18 @@ def check_request(targets: Sequence[str], precision: Sequence[str], *, calibrate
         raise UsageError(
             f"{integers[0]}: needs calibration samples; give --calibration DATA (npz or folder of class folders)."
         )
+
+
+def check_tools(targets: Sequence[str]) -> None:
+    """Refuse targets whose tools are missing, before a search; without TensorFlow another machine writes the files.
+
+    Raises:
+        UsageError: an unknown target, or one whose extra or compiler is not installed.
+    """
+    for target in targets:
+        module = plugins.get("targets", target)  # says which there are
+        if precisions.is_deployed(target) and find_spec("tensorflow") is not None:
+            module.check_installed()
 
 
 def _write_one(

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeml import data, latency_budget, shortlist, splits, tensorboards
+from edgeml import data, exporting, latency_budget, shortlist, splits, tensorboards
 from edgeml.errors import TrialsError
 from edgeml.ledger import Entry
 from edgeml.records import Event
 from edgeml.run_folder import Arrays, RunFolder
-from edgeml.search import runner, space
+from edgeml.search import deployable, runner, space
 from edgeml.search.candidates import ATTEMPTS, Candidate, last_epochs
 from edgeml.search.engine import Engine, Job, Outcome
 from edgeml.search.processes import Processes
@@ -46,6 +46,7 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
 def prepare(run: RunFolder, on_event: OnEvent) -> dict[str, Arrays]:
     """Load and split the data once per run; later sessions read what the first one wrote."""
     latency_budget.check(run.recipe)
+    exporting.check_tools(run.recipe.export.targets)
     if not run.has_data():
         recipe = run.recipe
         on_event(Event("data", f"loading {recipe.data.path or recipe.data.name or recipe.data.source}"))
@@ -89,6 +90,7 @@ def engine_of(run: RunFolder, callbacks: Sequence[Any] = ()) -> Engine:
 def search(run: RunFolder, arrays: Mapping[str, Arrays], engine: Engine, on_event: OnEvent) -> list[Candidate]:
     """Search, or go on with a search."""
     networks = space.of_run(run, arrays)
+    deployable.check(run.recipe, networks)
     profiles = latency_budget.profiles_of(run, networks, on_event)
     return runner.search(run, networks, space.feasibility_of(run.recipe, networks, profiles), engine, on_event)
 

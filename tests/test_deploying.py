@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -12,14 +13,14 @@ import tensorflow as tf
 from foreign import install
 from networks import pictures, randomise, separable
 
-from edgeml import bundle, deploying, exporting, plugins, precisions, recipe
+from edgeml import bundle, deploying, exporting, plugins, precisions, recipe, recipe_file
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
 from edgeml.runtimes import tflm
 from edgeml.targets import _c_program
 from edgeml.tflite_operators import builtin_operators, edges
-from edgeml.verbs import make
+from edgeml.verbs import examine, make
 
 L = keras.layers
 SAMPLES = {"pixels": pictures(64)}
@@ -340,6 +341,16 @@ def test_sums_are_of_doubles_where_those_of_floats_are_too_far_off(c_sources, fi
     ran("make", "check", place=tmp_path / "c")
 
 
+def test_a_program_that_would_overrun_the_stack_is_refused(c_sources, files, tmp_path, monkeypatch):
+    needed = c_sources[1].figures["stack_bytes"]
+    shutil.copytree(files[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("edgeml.targets.c.resource.getrlimit", lambda kind: (needed, -1))
+    with pytest.raises(TargetError, match=rf"^c float32: activations take {needed:,} bytes of stack; a program here"):
+        deployed(tmp_path, "c", files[1])
+    monkeypatch.setattr("edgeml.targets.c.resource.getrlimit", lambda kind: (-1, -1))
+    assert deployed(tmp_path, "c", files[1])[0].parity.passed
+
+
 @needs_gxx
 def test_the_header_can_be_read_by_cpp(c_sources, tmp_path):
     (tmp_path / "a.cc").write_text('#include "model.h"\nint main() { return model == nullptr; }\n')
@@ -558,6 +569,44 @@ def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="apt install build-essential"):
         exporting.check_request(["c"], ["float32"], calibrated=False)
+
+
+ASKS_FOR_THEIRS = """
+schema_version: 1
+name: tiny
+data: {source: npz, path: not_there.npz}
+export: {targets: [theirs], precision: [int8]}
+"""
+UNMADE = """
+from edgeml.errors import UsageError
+
+PRECISIONS = ("int8",)
+NEEDS = {"int8": (("tflite", "int8"),)}
+
+def check_installed():
+    raise UsageError("theirs: their tool is not installed. Install it.")
+
+def deploy(source, folder, golden):
+    pass
+"""
+BEFORE_A_SEARCH = {
+    "run": lambda asked: make.run(asked, None, "", SILENT, Mock(), resume=False, overwrite=False),
+    "search": lambda asked: make.search(asked, SILENT, Mock(), resume=False, overwrite=False),
+    "dry run": lambda asked: examine.dry_run(asked, SILENT),
+}
+
+
+@pytest.mark.parametrize("verb", BEFORE_A_SEARCH)
+def test_a_missing_tool_is_told_before_a_search(verb, monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "package", "targets", "theirs", UNMADE)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^theirs: their tool is not installed\. Install it\.$"):
+        BEFORE_A_SEARCH[verb](recipe_file.parse(ASKS_FOR_THEIRS, "r"))
+    assert not (tmp_path / "runs/tiny").exists()
+    if verb != "run":  # without TensorFlow another machine exports
+        monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+        with pytest.raises(DataError, match=r"not_there\.npz"):
+            BEFORE_A_SEARCH[verb](recipe_file.parse(ASKS_FOR_THEIRS, "r"))
 
 
 @needs_micro

@@ -276,6 +276,14 @@ def test_a_mean_that_is_over_budget_is_not_taken():
     assert found.mean != "exponential"
 
 
+def test_a_mean_that_a_target_cannot_take_is_not_chosen():
+    probs, labels = planted(0)
+    given = probs, labels, [cost_of(100)] * len(probs), Budget(), recipe.Ensemble(max_members=2, keep="always")
+    assert ensemble.choose(*given).mean == "geometric"
+    others = [mean for mean in ensemble.MEANS if mean != "geometric"]
+    assert ensemble.choose(*given, means=others).mean in others
+
+
 # --- the choice
 
 

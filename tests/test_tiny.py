@@ -63,6 +63,17 @@ def test_it_ends_well_and_says_nothing_of_others(ran):
     assert sum("params" in line and "val" in line for line in process.stderr.splitlines()) == 2
 
 
+def test_the_reference_bundle_says_what_bundles_say_today(ran):
+    made, kept = (
+        json.loads((place / "manifest.json").read_text("utf-8"))
+        for place in (ran[0] / "exported" / "digits", ROOT / "exported" / "digits_targets")
+    )
+    assert made["schema_version"] == kept["schema_version"]
+    assert made.keys() == kept.keys(), "make it again: tools/reference_bundle"
+    for rows in ("parity", "metrics", "latency", "members"):
+        assert {key for row in made[rows] for key in row} == {key for row in kept[rows] for key in row}, rows
+
+
 def test_the_bundle_holds_what_it_should(ran):
     place = ran[0] / "exported" / "digits"
     found = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}

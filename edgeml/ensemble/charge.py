@@ -27,7 +27,7 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int, mean: str = 
     """
     if len(costs) == 1:
         return costs[0]
-    mixture = _mixture_cost(len(costs), classes, mean == "exponential")
+    mixture = _mixture_cost(len(costs), classes, mean)
     peaks = [cost.peak_activation_bytes for cost in costs]
     arenas = _added([*costs, mixture], "arena_bytes")
     shared = sum(peaks) - max(peaks) + len(costs) * arena.TAIL_FIXED_BYTES - arena.aligned(input_elements)
@@ -45,12 +45,13 @@ def total(costs: Sequence[Cost], input_elements: int, classes: int, mean: str = 
 
 
 @lru_cache
-def _mixture_cost(members: int, classes: int, is_exponential: bool) -> Cost:
-    return cost_of(_mixture(members, classes, is_exponential))
+def _mixture_cost(members: int, classes: int, mean: str) -> Cost:
+    return cost_of(mixture(members, classes, mean))
 
 
-def _mixture(members: int, classes: int, is_exponential: bool) -> list[Operator]:
-    """List what averages the members: a weight for each, and the sum."""
+def mixture(members: int, classes: int, mean: str) -> list[Operator]:
+    """List what averages the members: a weight for each, and the sum; of an exponential mean what it takes, too."""
+    is_exponential = mean == "exponential"
     shape, power = (classes,), "exp" if is_exponential else "linear"
     outputs = [Operator(f"member_{i}", "input", (), shape, activation=power) for i in range(members)]
     weighted = [Operator(f"weight_{i}", "affine", (o.name,), shape, weights=1) for i, o in enumerate(outputs)]

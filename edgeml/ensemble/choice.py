@@ -110,19 +110,23 @@ def choose(
     *,
     latency_ms: Sequence[Mapping[Limit, float]] = (),
     input_elements: int = 0,
+    means: Collection[str] = tuple(MEANS),
     refused: Collection[frozenset[int]] = (),
     seed: int = 0,
 ) -> Choice:
     """Choose members among candidates with ``probs`` (M, N, K) on the blend split.
 
-    ``input_elements``: scalars of one sample, which stay alive until the last member has read them. ``refused``: sets
-    whose graph was compiled and turned out to be over budget.
+    ``input_elements``: scalars of one sample, which stay alive until the last member has read them. ``means``:
+    those that the recipe's targets can take. ``refused``: sets whose graph was compiled and turned out to be over
+    budget.
 
     Raises:
         BudgetError: no candidate fits the budget.
     """
 
     def fits(members: Members, mean: str) -> bool:
+        if mean not in (*means, "auto"):
+            return False
         cost = total([costs[i] for i in members], input_elements, probs.shape[2], mean)
         return not budget.violations(cost, summed([latency_ms[i] for i in members if latency_ms]))
 

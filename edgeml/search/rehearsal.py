@@ -24,7 +24,7 @@ from edgeml import data, splits, train
 from edgeml.kinds import kind_of
 from edgeml.recipe import Recipe, Search
 from edgeml.records import Event, to_json
-from edgeml.search import oracles, processes
+from edgeml.search import deployable, oracles, processes
 from edgeml.search.feasibility import Feasibility, Needs, Profiles
 from edgeml.search.space import Space, feasibility_of, of_data
 
@@ -74,6 +74,7 @@ def rehearse(
         dataset = data.load(recipe.data, recipe.export.precision)
         arrays = splits.split(dataset, recipe.data.splits, recipe.search.seed).arrays(dataset)
         networks = of_data(recipe, arrays["train"][0], dataset.value_range, len(dataset.labels))
+        deployable.check(recipe, networks)
         profiles = profiles_of(networks)
         judge = feasibility_of(recipe, networks, profiles)
         hp = networks.hyperparameters()

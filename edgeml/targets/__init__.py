@@ -17,6 +17,7 @@ One that makes a program of a file, in a folder of the bundle that bears the tar
     check_installed()   raises UsageError, which says what to install
     check(source, model, layers)              raises TargetError: which layer it cannot take, why, what to change
     deploy(source, folder, golden) -> Deployed
+    check_operators(operators)                may be there: as ``check``, of ``edgeml.operators``, before a search
 
 ``layers`` maps nodes of the file to layers of the model, where names do not. Without ``deploy`` a target is of the
 first kind. Files of others join by an entry point of the group ``edgeml.targets``.

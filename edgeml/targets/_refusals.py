@@ -6,8 +6,8 @@ from edgeml.errors import TargetError
 
 # Operators of TFLite and ONNX files that are activations: `activation` of every search space chooses them.
 ACTIVATIONS = (
-    "elu", "exp", "gelu", "hardsigmoid", "hardswish", "leakyrelu", "log", "logistic", "prelu", "relu", "relu6", "selu",
-    "sigmoid", "softplus", "softsign", "tanh", "mish",
+    "celu", "elu", "exp", "exponential", "gelu", "hardsigmoid", "hardswish", "leakyrelu", "log", "logistic", "mish",
+    "prelu", "relu", "relu6", "selu", "sigmoid", "softplus", "softshrink", "softsign", "tanh",
 )  # fmt: skip
 POOLS = ("averagepool2d", "maxpool2d", "averagepool", "maxpool", "l2pool2d")
 SIZES = ("resizebilinear", "resizenearestneighbor", "resize", "upsample")

@@ -14,6 +14,7 @@ arm-none-eabi-gcc is installed, it is compiled for a Cortex-M4 with an FPU, too.
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgeml.errors import UsageError
+from edgeml.errors import TargetError, UsageError
 from edgeml.runtimes import open_model
 from edgeml.targets import Deployed, Golden, _c_sources
 from edgeml.targets._c_program import FLAGS, Program, call
@@ -76,14 +77,13 @@ def deploy(source: Path, folder: Path, golden: Golden) -> Deployed:
     """Write the sources into ``folder``, build and measure them.
 
     Raises:
-        TargetError: a compiler refuses what the generator wrote.
+        TargetError: a compiler refuses what the generator wrote, or it needs more stack than a program has here.
     """
-    program = _built(source, folder, golden, FLOAT_SUMS)
+    program, figures = _built(source, folder, golden, FLOAT_SUMS)
     notes = []
     if not program.range_error(golden) <= FLOAT_SUMS_SHARE:
-        program = _built(source, folder, golden, DOUBLE_SUMS)
+        program, figures = _built(source, folder, golden, DOUBLE_SUMS)
         notes.append("sums are of doubles: of floats they were more than half a millionth of the outputs' range off")
-    figures = _measured(folder, HOST, ())
     if shutil.which(CORTEX_M):
         found = _measured(folder, CORTEX_M, CORTEX_M4)
         figures |= {f"cortex_m4_{name}": value for name, value in found.items()}
@@ -95,8 +95,8 @@ def deploy(source: Path, folder: Path, golden: Golden) -> Deployed:
     return Deployed(program.runtime, program, total, tuple(notes))
 
 
-def _built(source: Path, folder: Path, golden: Golden, sums: str) -> Program:
-    """Write the sources of a program that sums in floats or in doubles, and build it."""
+def _built(source: Path, folder: Path, golden: Golden, sums: str) -> tuple[Program, dict[str, int]]:
+    """Write the sources of a program that sums in floats or in doubles, measure and build it."""
     signature = open_model(source).signature
     batch = signature.batch or 1
     generator, network = _prepared(source, sums)
@@ -109,7 +109,20 @@ def _built(source: Path, folder: Path, golden: Golden, sums: str) -> Program:
         (folder / name).write_text(text, "utf-8")
     rows = _c_sources.golden_rows(signature, golden.inputs, golden.outputs, batch)
     (folder / "golden.bin").write_bytes(b"".join(rows[: max(1, MOST_GOLDEN_BYTES // len(rows[0]))]))
-    return Program(folder, signature, f"emx-onnx-cgen {version('emx-onnx-cgen')}, {_named(HOST)} -O2", batch)
+    figures = _measured(folder, HOST, ())
+    _check_stack(figures["stack_bytes"])
+    tool = f"emx-onnx-cgen {version('emx-onnx-cgen')}, {_named(HOST)} -O2"
+    return Program(folder, signature, tool, batch), figures
+
+
+def _check_stack(needed: int) -> None:
+    """Refuse a program that would overrun the stack that it gets here: it is proven by running it."""
+    most, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    if most != resource.RLIM_INFINITY and needed >= most:
+        raise TargetError(
+            f"c float32: activations take {needed:,} bytes of stack; a program here has {most:,}. Allow more (`ulimit"
+            " -s unlimited`), ask for smaller ones (budget.peak_activation_bytes), or leave this target out."
+        )
 
 
 def _read(source: Path) -> Any:

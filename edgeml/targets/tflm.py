@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeml import arena
 from edgeml.errors import DataError
+from edgeml.operators import Operator
 from edgeml.runtimes import tflm
 from edgeml.targets import Deployed, Golden, _tflm_sources
 from edgeml.targets._refusals import refusal
@@ -27,10 +28,24 @@ from edgeml.tflite_operators import builtin_operators, tflite_operators
 
 PRECISIONS = ("int8",)
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
-SAID = re.compile(r"opcode '(\w+)'|Node (\w+) \(number (\w+)")  # by TensorFlow Lite Micro, of what it cannot take
+SAID = re.compile(r"opcode '(\w+)'|Node (\w+) \(number (\d+)")  # by TensorFlow Lite Micro, of what it cannot take
+# Activations that are, or end in, an operator that it has no int8 kernel for: EXP, GELU, SELECT (0.dev20261023182759).
+LACKS = ("celu", "exp", "exponential", "gelu", "mish", "soft_shrink", "softplus")
 
 
 check_installed = tflm.check_installed
+
+
+def check_operators(operators: Sequence[Operator]) -> None:
+    """Look for activations that no file could hold.
+
+    Raises:
+        TargetError: there is one.
+    """
+    for one in operators:
+        if one.activation in LACKS:
+            why = "TensorFlow Lite Micro has no int8 kernel for it"
+            raise refusal("tflm", "int8", one.activation, one.name, why)
 
 
 def check(source: Path, model: Any, layers: Mapping[str, Sequence[str]]) -> None:
@@ -54,7 +69,7 @@ def _blamed(source: Path, said: str) -> tuple[str, str]:
     if found is None:
         return "of the file", ""
     if found[3]:
-        return operators[int(found[3], 16)]
+        return operators[int(found[3])]
     return next((one for one in operators if one[0] == found[1]), (found[1], ""))
 
 

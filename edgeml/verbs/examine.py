@@ -156,10 +156,11 @@ def _is_installed(extra: str) -> bool:
 
 def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Document]:
     """Say what a search would meet, without writing anything."""
-    from edgeml import latency_budget
+    from edgeml import exporting, latency_budget
     from edgeml.search import rehearsal
 
     latency_budget.check(recipe)
+    exporting.check_tools(recipe.export.targets)
     found = rehearsal.rehearse(recipe, on_event, partial(latency_budget.known_profiles, recipe))
     share, workers = found["space"]["feasible_share"], found["workers"]
     limited = f"; {found['seconds_without_time_limit'] / 60:.1f} without the time limit"

@@ -1,0 +1,69 @@
+// Written for LiteRT on Android, not run by us.
+import android.graphics.Bitmap
+import android.graphics.Color
+import android.media.ThumbnailUtils
+import android.content.Context
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.channels.FileChannel
+import org.tensorflow.lite.Interpreter
+
+private val LABELS = listOf("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+private const val SIZE = 64 // numbers of one sample
+private const val BATCH = 1 // a batch above one is filled with the one sample
+
+/** What the model takes of a picture: black is 0.0, white 16.0. */
+private fun values(bitmap: Bitmap): FloatArray {
+    val seen = ThumbnailUtils.extractThumbnail(bitmap, 8, 8) // the centre
+    val values = FloatArray(SIZE)
+    for (y in 0 until 8) for (x in 0 until 8) {
+        val p = seen.getPixel(x, y)
+        val channels = intArrayOf((19595 * Color.red(p) + 38470 * Color.green(p) + 7471 * Color.blue(p) + 32768) shr 16)
+        channels.forEachIndexed { c, v ->
+            val place = (y * 8 + x) * 1 + c
+            values[place] = v / 255f * 16.0f + 0.0f
+        }
+    }
+    return values
+}
+
+/** Raw numbers as the file's bytes. */
+private fun bytes(values: FloatArray): ByteBuffer {
+    val buffer = ByteBuffer.allocateDirect(BATCH * SIZE * 4).order(ByteOrder.nativeOrder())
+    repeat(BATCH) {
+        values.forEachIndexed { i, raw ->
+            val x = raw.toDouble()
+            buffer.putFloat(x.toFloat())
+        }
+    }
+    buffer.rewind()
+    return buffer
+}
+
+/** The file's bytes as real numbers, of the first sample. */
+private fun reals(buffer: ByteBuffer, count: Int): FloatArray {
+    buffer.rewind()
+    return FloatArray(count) { buffer.getFloat().toFloat() }
+}
+
+class LiteRtClassifier(context: Context) : AutoCloseable {
+    private val interpreter = context.assets.openFd("model.tflite").use { file ->
+        file.createInputStream().channel.use { channel ->
+            Interpreter(channel.map(FileChannel.MapMode.READ_ONLY, file.startOffset, file.declaredLength))
+        }
+    }
+
+    fun classify(bitmap: Bitmap) = classify(values(bitmap))
+
+    /** Label and probability of one sample of raw numbers. */
+    fun classify(values: FloatArray): Pair<String, Float> {
+        val tensor = interpreter.getOutputTensor(0)
+        val found = ByteBuffer.allocateDirect(tensor.numBytes()).order(ByteOrder.nativeOrder())
+        interpreter.runForMultipleInputsOutputs(arrayOf(bytes(values)), mapOf(0 to found))
+        val reals = reals(found, tensor.numElements() / BATCH)
+        val best = reals.indices.maxByOrNull { reals[it] }!!
+        return LABELS[best] to reals[best]
+    }
+
+    override fun close() = interpreter.close()
+}
