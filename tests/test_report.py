@@ -461,7 +461,7 @@ def test_the_figures_are_on_the_page(page):
         "0.0174 ms of 0.0200 ms 87 %",  # the int8 ONNX file under its latency limit
         "10.3 % [7.5, 13.9] n=360",  # majority class
         "trained = folded test, n=360",
-        "28.4 dB, 0.9993",
+        "28.4 dB0.9993",
         "on 2026-11-22T12:00:00Z",
         "two layers read what comes before it",
         "256 samples of train",

@@ -181,8 +181,8 @@ def first(rows: list[Row], **wanted: Any) -> Row:
 
 
 def judged(parity: list[Row], path: str | None) -> Row:
-    """Return the comparison that speaks for a file, its worst, with the largest difference of all that are judged."""
-    rows = [row for row in parity if row.get("file") == path and matrices.is_judged(row)]
+    """Return the comparison with Keras that speaks for a file, its worst, with the largest difference of them all."""
+    rows = [row for row in parity if row.get("file") == path and matrices.is_judged(row) and row.get("gate") != "tflm"]
     largest = max((row["max_abs"] for row in rows if "max_abs" in row), default=None)
     found = matrices.worst(rows)
     return found if largest is None else {**found, "max_abs": largest}
