@@ -28,7 +28,7 @@ MODERATE = Budget(params=60_000, macs=4_000_000)
 FIRST_SLOW_SEED = 40
 # Random weights amplify the rounding of a weight by up to 40 times, trained ones were not seen to.
 GATES = recipe.Verify(
-    float16_max_range_error=0.05, int8_min_cosine=0.98, int16x8_min_sqnr_db=20, int16x8_min_cosine=0.99
+    float16_max_range_error=0.05, int8_min_cosine=0.98, int16x8_min_sqnr_db=15, int16x8_min_cosine=0.98
 )  # fmt: skip
 
 
