@@ -117,10 +117,14 @@ def _swap(staging: Path, place: Path) -> None:
 
 
 def golden_inputs(samples: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.float32]:
-    """Return 64 inputs, (64, …): real ones spread over ``samples`` (N, …), then ``probes`` of the value range."""
+    """Return 64 inputs, (64, …): real ones spread over ``samples`` (N, …), then ``probes``.
+
+    Probes of images are of their value range, those of vectors and windows of the range of each column of ``samples``.
+    """
     rows = np.linspace(0, len(samples) - 1, min(GOLDEN_REAL, len(samples))).astype(int)
     real = samples[rows].astype("float32")
-    return np.concatenate([real, probes.drawn(real.shape[1:], value_range, GOLDEN_SAMPLES - len(real))])
+    within = probes.range_of(samples) if samples.ndim in probes.COLUMNS else value_range
+    return np.concatenate([real, probes.drawn(real.shape[1:], within, GOLDEN_SAMPLES - len(real))])
 
 
 def golden_arrays(key: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

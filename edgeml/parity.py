@@ -228,10 +228,11 @@ def own_rounding(
 ) -> dict[str, Float]:
     """Return how far each row of each of its ``outputs`` moves, (N,), when real inputs move by one rounding.
 
-    With ``kinds``, the logits of those that are a softmax. A network that amplifies it beyond a limit is not carried by
+    That is one of the largest value that each element takes: columns of a table may differ by powers of ten. With
+    ``kinds``, the logits of those that are a softmax. A network that amplifies it beyond a limit is not carried by
     float32 on that row: no file can be held to the limit.
     """
-    moved = {name: x + np.spacing(np.abs(x).max()) if x.dtype.kind == "f" else x for name, x in inputs.items()}
+    moved = {name: x + np.spacing(np.abs(x).max(axis=0)) if x.dtype.kind == "f" else x for name, x in inputs.items()}
     after = model.predict(moved)
     found = {}
     for (name, values), kind in zip(outputs.items(), kinds or [VALUES] * len(outputs), strict=True):
