@@ -68,10 +68,20 @@ MICRO_FILES = (("tflite", "int8"),)
 
 
 def of(path: Path) -> Sequence[Configuration]:
-    """Return the configurations of a file, the default one first; those of one batch size where it is fixed."""
+    """Return the configurations of a file, the default one first; those of one batch size where it is fixed.
+
+    Without the reference kernels where they may end the process, see ``overrun``.
+    """
     found = CONFIGURATIONS.get(path.suffix, OTHERS)
     is_fixed = found[0].open(path).signature.batch is not None
-    return [one for one in found if one.batch == BATCH] if is_fixed else found
+    able = [one for one in found if one is not LITERT_REFERENCE or not overrun(path)]
+    return [one for one in able if one.batch == BATCH] if is_fixed else able
+
+
+def overrun(path: Path) -> int:
+    """Return how many classes the int8 softmax of a TFLite file has, where that is more than reference kernels take."""
+    classes: int = getattr(CONFIGURATIONS.get(path.suffix, OTHERS)[0].open(path), "overrun", 0)
+    return classes
 
 
 def runs_on_micro(target: str, precision: str) -> bool:

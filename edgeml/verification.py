@@ -154,7 +154,12 @@ class _Proof:
                 )  # fmt: skip
                 warnings = row.warnings if configuration.is_default else ()  # once for a file
                 yield replace(row, configuration=configuration.told(opened), warnings=warnings)
-        if configurations.runs_on_micro(artifact.target, precision):
+        if classes := configurations.overrun(path):
+            self.notes.append(
+                f"{path.name}: not run by LiteRT's reference kernels: their int8 softmax, as TensorFlow Lite Micro's,"
+                f" ends the process where more than 255 of its {classes:,} classes are about equally likely"
+            )
+        elif configurations.runs_on_micro(artifact.target, precision):
             yield from self._of_micro(artifact)
 
     def _of_micro(self, artifact: Artifact) -> Iterator[Parity]:

@@ -11,10 +11,10 @@ from networks import first_rows, nudge, pictures, randomise, separable
 from onnx import numpy_helper
 
 import edgeml
-from edgeml import configurations, exporting, probes, recipe, verification
+from edgeml import configurations, exporting, plugins, probes, recipe, verification
 from edgeml.configurations import CONFIGURATIONS, Configuration, InBatches, Remembering
 from edgeml.ensemble import compile_ensemble, fold_ensemble
-from edgeml.errors import DataError, ParityError, UsageError
+from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.runtimes import open_model, tflm
 
@@ -209,6 +209,25 @@ def test_columns_of_unlike_range_do_not_widen_the_gate_of_a_mean(tmp_path):
     onnx.save(network, file.path)
     with pytest.raises(ParityError, match=r"model\.onnx \(file = folded\): largest difference"):
         verification.prove(folded, folded, [file], samples, "test", GATES)
+
+
+@pytest.mark.parametrize(("classes", "is_run"), [(255, True), (300, False)])
+def test_a_softmax_that_would_end_the_process_is_not_run_by_reference_kernels(classes, is_run, tmp_path):
+    inputs = keras.Input((8,), name="x")
+    hot = keras.layers.Dense(classes, kernel_initializer="zeros", name="even")(inputs)  # all equally likely
+    model = keras.Model(inputs, keras.layers.Softmax(name="scores")(hot))
+    samples = {"x": np.random.default_rng(0).normal(size=(40, 8)).astype("float32")}
+    (file,) = exporting.write(model, tmp_path, ["tflite"], ["int8"], samples, SILENT)
+    heard, loose = [], replace(GATES, int8_min_sqnr_db=0, int8_min_cosine=0)
+    rows = verification.prove(model, model, [file], samples, "test", loose, lambda event: heard.append(event.message))
+    assert any("reference kernels" in row.configuration for row in rows) == is_run
+    assert any("not run by LiteRT's reference kernels" in told for told in heard) != is_run
+    assert (open_model(file.path).layers(samples) is None) != is_run
+    if not is_run:
+        with pytest.raises(
+            TargetError, match=r"softmax takes 255 classes.*end in logits"
+        ):
+            plugins.get("targets", "tflm").check(file.path, model, {})
 
 
 # ---- inputs, batches

@@ -17,6 +17,9 @@ from edgeml.runtimes import Arrays, Made, Profile, Signature, Tensor, first_batc
 SUFFIX = ".tflite"
 LIBRARY = "ai_edge_litert.interpreter"
 PROFILE_WARM_UPS = 50
+# The int8 softmax of the reference kernels sums exponentials of at most 1, and ends the process where that reaches 256:
+# of more classes that are about equally likely.
+WIDEST_SOFTMAX = 255
 FILE_IDENTIFIER = b"TFL3"  # bytes 4..8 of the flatbuffer; LiteRT may crash natively on other bytes
 
 
@@ -73,6 +76,20 @@ class Interpreter:
         for tensor in self.signature.inputs:
             self.interpreter.set_tensor(self._index[tensor.name], batch[tensor.name])
 
+    @property
+    def overrun(self) -> int:
+        """Classes of an int8 softmax that ends the process in the reference kernels if they are about equally likely.
+
+        0 where there is none of so many.
+        """
+        kinds = {int(i): one["op_name"] for one in self.interpreter._get_ops_details() for i in one["outputs"]}
+        widths = [
+            int(detail["shape"][-1])
+            for detail in self.interpreter.get_tensor_details()
+            if kinds.get(detail["index"]) == "SOFTMAX" and detail["dtype"] is np.int8
+        ]
+        return max((width for width in widths if width > WIDEST_SOFTMAX), default=0)
+
     def single(self, inputs: Arrays, rows: int = 1) -> Callable[[], None]:
         """Prepare one inference on the first batch."""
         self._feed(first_batch(self.signature, inputs, rows))
@@ -80,9 +97,12 @@ class Interpreter:
         return invoke
 
     def layers(self, inputs: Arrays) -> list[Made] | None:
-        """Return what the operators make for all rows, by the reference kernels; None where the batch is free."""
+        """Return what the operators make for all rows, by the reference kernels.
+
+        None where the batch is free, or where these kernels may end the process.
+        """
         size = self.signature.batch
-        if size is None:
+        if size is None or self.overrun:
             return None
         return _made_by_all(_interpreter(self._content, 1, reference_kernels=True, keep_all=True), self, inputs, size)
 

@@ -27,4 +27,6 @@ def _advice(kind: str) -> str:
         return "Make all members read inputs of one size, or change that layer."
     if name in POOLS:
         return "Change `stages` or `stem_stride`, which say how large a pool is, or that layer."
+    if name == "softmax":
+        return "Let the model end in logits, or leave this target out."
     return "Change that layer, or leave this target out."

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeml import arena
+from edgeml import arena, configurations
 from edgeml.errors import DataError
 from edgeml.operators import Operator
 from edgeml.runtimes import tflm
@@ -29,6 +29,8 @@ from edgeml.tflite_operators import builtin_operators, tflite_operators
 PRECISIONS = ("int8",)
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
 SAID = re.compile(r"opcode '(\w+)'|Node (\w+) \(number (\d+)")  # by TensorFlow Lite Micro, of what it cannot take
+WIDEST_SOFTMAX = 255
+OVERRUNS = "its softmax takes 255 classes: the sum of more that are about equally likely overruns and ends the program"
 # Activations that are, or end in, an operator that it has no int8 kernel for: EXP, GELU, SELECT (0.dev20261023182759).
 LACKS = ("celu", "exp", "exponential", "gelu", "mish", "soft_shrink", "softplus")
 
@@ -37,12 +39,14 @@ check_installed = tflm.check_installed
 
 
 def check_operators(operators: Sequence[Operator]) -> None:
-    """Look for activations that no file could hold.
+    """Look for activations that no file could hold, and for a softmax of too many classes.
 
     Raises:
         TargetError: there is one.
     """
     for one in operators:
+        if one.kind == "softmax" and one.output_shape[-1] > WIDEST_SOFTMAX:
+            raise refusal("tflm", "int8", "softmax", one.name, OVERRUNS)
         if one.activation in LACKS:
             why = "TensorFlow Lite Micro has no int8 kernel for it"
             raise refusal("tflm", "int8", one.activation, one.name, why)
@@ -55,6 +59,9 @@ def check(source: Path, model: Any, layers: Mapping[str, Sequence[str]]) -> None
         TargetError: it lacks an operator, or its kernel does not take a type or a shape.
     """
     del layers
+    if configurations.overrun(source):
+        kind, tensor = next(one for one in builtin_operators(source) if one[0] == "SOFTMAX")
+        raise refusal("tflm", "int8", kind, first_layer(model, [tensor]) or tensor, OVERRUNS)
     try:
         tflm.open_model(source)
     except DataError as error:
