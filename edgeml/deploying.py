@@ -9,14 +9,16 @@ the largest difference of an output, as a share of the outputs' range.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgeml import configurations, parity, plugins, precisions, recipe, same_integers
-from edgeml.errors import ParityError
+from edgeml.errors import ParityError, TargetError
 from edgeml.exporting import Artifact, OnEvent
 from edgeml.interleaving import interleaved, quiet_ms
 from edgeml.parity import Parity
@@ -95,14 +97,26 @@ def _deployed(
     place.mkdir(exist_ok=True)
     before = set(place.rglob("*"))
     outputs = open_model(source.path).predict(golden)
-    done = plugins.get("targets", target).deploy(source.path, place, Golden(golden, outputs))
-    row = _compared(done.program, source, golden, samples, gates) if done.program is not None else None
+    with plugins.blamed("targets", target):
+        done = plugins.get("targets", target).deploy(source.path, place, Golden(golden, outputs))
+        _check(target, done)
+        row = _compared(done.program, source, golden, samples, gates) if done.program is not None else None
     files = sorted(path for path in place.rglob("*") if path.is_file() and path not in before)
     return Deployment(
         target, precision, source.path.name, done.tool,
         {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
         {**done.figures, **_timed(target, done, golden)}, row, _steps(row, source), done.notes,
     )  # fmt: skip
+
+
+def _check(target: str, done: Any) -> None:
+    """Raise if a target returns what no report can show."""
+    if not isinstance(done, Deployed):
+        raise TargetError(f"{target}: deploy returned {type(done).__name__}; edgeml.targets.Deployed is due.")
+    strange = [f"{name} {value!r}" for name, value in done.figures.items()
+               if not isinstance(value, (int, float)) or not math.isfinite(value)]  # fmt: skip
+    if strange:
+        raise TargetError(f"{target}: figures that are no numbers: {', '.join(strange)}.")
 
 
 def _compared(program: Loaded, source: Artifact, golden: Arrays, samples: Arrays, gates: recipe.Verify) -> Parity:

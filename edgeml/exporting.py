@@ -94,7 +94,8 @@ def write(
     for target, one in precisions.programs(targets, precision):
         source = written[precisions.origin(target, one)]
         graph = source.climb.model if source.climb and source.climb.model else model
-        plugins.get("targets", target).check(source.path, graph, source.layers)
+        with plugins.blamed("targets", target):
+            plugins.get("targets", target).check(source.path, graph, source.layers)
     return [written[key] for key in asked]
 
 
@@ -133,10 +134,17 @@ def check_tools(targets: Sequence[str]) -> None:
     Raises:
         UsageError: an unknown target, or one whose extra or compiler is not installed.
     """
+    missing = []
     for target in targets:
         module = plugins.get("targets", target)  # says which there are
         if precisions.is_deployed(target) and find_spec("tensorflow") is not None:
-            module.check_installed()
+            try:
+                with plugins.blamed("targets", target):
+                    module.check_installed()
+            except UsageError as error:
+                missing.append(str(error))
+    if missing:
+        raise UsageError(" ".join(missing))
 
 
 def _write_one(
@@ -165,7 +173,8 @@ def _write_one(
         done = Written(climb.quantization)
     else:
         source = climb.model if climb else model
-        done = module.export(source, precision, path, sources, calibration, batch, io) or Written()
+        with plugins.blamed("targets", target):
+            done = module.export(source, precision, path, sources, calibration, batch, io) or Written()
     try:
         signature = open_model(path).signature
     except DataError as error:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeml import plugins
+from edgeml.errors import UsageError
 
 NATIVE, REAL = "native", "float32"
 IO = (NATIVE, REAL)
@@ -66,8 +67,15 @@ DEFAULT_FILES = tuple(file for file in FILES if file.precision in DEFAULT)
 
 
 def written(target: str) -> tuple[str, ...]:
-    """Return the precisions that a target writes, as its module says."""
-    return tuple(plugins.get("targets", target).PRECISIONS)
+    """Return the precisions that a target writes, as its module says.
+
+    Raises:
+        UsageError: one of somebody else says what is no precision.
+    """
+    found = tuple(plugins.get("targets", target).PRECISIONS)
+    if strange := [one for one in found if one not in PRECISIONS]:
+        raise UsageError(f"plug-in {target}: precision '{strange[0]}'; {', '.join(PRECISIONS)} are allowed.")
+    return found
 
 
 def is_deployed(target: str) -> bool:

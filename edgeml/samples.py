@@ -116,6 +116,6 @@ def read_labels(path: Path) -> list[str]:
         DataError: the file cannot be read.
     """
     try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error}). One class name a line is due.") from error

@@ -17,8 +17,9 @@ from edgeml import bundle, deploying, exporting, plugins, precisions, recipe, re
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
-from edgeml.runtimes import tflm
-from edgeml.targets import _c_program
+from edgeml.runtimes import open_model, tflm
+from edgeml.targets import Golden, _c_program
+from edgeml.targets._onnx_metadata import with_metadata
 from edgeml.tflite_operators import builtin_operators, edges
 from edgeml.verbs import examine, make
 
@@ -296,6 +297,19 @@ def test_the_program_computes_golden(c_sources, tmp_path):
     assert 0 < one.parity.range_error <= 1e-6
 
 
+def test_what_a_class_is_called_is_no_code(c_sources, files, tmp_path):
+    """The generator copies what a file says of itself into a comment of the C."""
+    source = next(one for one in files[1] if (one.target, one.precision) == ("onnx", "float32"))
+    evil = shutil.copy(source.path, tmp_path / "evil.onnx")
+    labels = '*/ static void __attribute__((constructor)) f(void) { fputs("pwned", stderr); } /*'
+    evil.write_bytes(with_metadata(source.path.read_bytes(), {"edgeml.labels": labels}))
+    (tmp_path / "c").mkdir()
+    outputs = open_model(evil).predict(GOLDEN)
+    plugins.get("targets", "c").deploy(evil, tmp_path / "c", Golden(GOLDEN, outputs))
+    assert "pwned" not in (tmp_path / "c/model.c").read_text()
+    assert (tmp_path / "c/model.c").read_bytes() == (c_sources[0] / "model.c").read_bytes()
+
+
 def test_the_program_tells_another_result(c_sources, files, tmp_path):
     shutil.copytree(c_sources[0], tmp_path, dirs_exist_ok=True)
     rows = np.fromfile(tmp_path / "golden.bin", "<f4")
@@ -490,6 +504,24 @@ def test_a_target_of_somebody_else_is_one_module_and_an_entry_point(monkeypatch,
     assert (one.tool, one.files, one.notes) == ("a tool of theirs", {"theirs/rows.txt": 2}, ("hello",))
 
 
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ("1 / 0", "plug-in theirs: it raised ZeroDivisionError: division by zero"),
+        ("'a path'", "theirs: deploy returned str; edgeml.targets.Deployed is due"),
+        ("Deployed('tool', None, {'ms': float('nan')})", "theirs: figures that are no numbers: ms nan"),
+    ],
+)
+def test_what_a_target_of_somebody_else_does_wrong_is_told_as_its_own(monkeypatch, tmp_path, files, returned, reason):
+    source = f"{THEIRS.partition('    return Deployed')[0]}    return {returned}\n"
+    install(monkeypatch, tmp_path / "package", "targets", "theirs", source)
+    shutil.copytree(files[0], tmp_path / "bundle")
+    with pytest.raises(TargetError, match=reason):
+        deploying.deploy(
+            tmp_path / "bundle", [("theirs", "int8")], files[1], GOLDEN, SAMPLES, recipe.Verify(), 1, SILENT
+        )
+
+
 # ---- a bundle with programs
 
 
@@ -585,6 +617,9 @@ NEEDS = {"int8": (("tflite", "int8"),)}
 
 def check_installed():
     raise UsageError("theirs: their tool is not installed. Install it.")
+
+def check(source, model, layers):
+    pass
 
 def deploy(source, folder, golden):
     pass

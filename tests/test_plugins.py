@@ -31,8 +31,32 @@ def test_an_entry_point_adds_a_plugin(monkeypatch, tmp_path):
 
 def test_a_plugin_that_does_not_import_is_named_with_its_reason(monkeypatch, tmp_path):
     install(monkeypatch, tmp_path, "targets", "broken", "import a_module_that_is_not_there")
-    with pytest.raises(UsageError, match=r"broken \(foreign_broken\): No module named 'a_module_that_is_not_there'"):
+    with pytest.raises(UsageError, match=r"broken \(foreign_broken\): ModuleNotFoundError: No module named 'a_module_"):
         plugins.get("targets", "broken")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise RuntimeError('boom')", "RuntimeError: boom"),
+        ("def deploy(source, folder, golden): ...", "its module has no PRECISIONS, NEEDS, check_installed, check"),
+        ("PRECISIONS, NEEDS, SUFFIX, RUNTIME = (), {}, '.x', 'y'", "its module has no export"),
+    ],
+)
+def test_whatever_is_wrong_with_a_plugin_is_told_and_skipped(monkeypatch, tmp_path, source, reason):
+    install(monkeypatch, tmp_path, "targets", "broken", source)
+    with pytest.raises(UsageError, match=reason):
+        plugins.get("targets", "broken")
+    assert any(reason in line for line in examine.doctor()["problems"])
+    assert {"tflite", "onnx"} <= set(plugins.working("targets")[0])
+
+
+def test_a_plugin_that_bears_the_name_of_ours_is_told(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "targets", "ort", "")
+    assert plugins.get("targets", "ort").__name__ == "edgeml.targets.ort"
+    assert plugins.working("targets")[1] == [
+        "plug-in ort (foreign_ort): edgeml has a 'ort' of its own, which is used. Rename it."
+    ]
 
 
 def test_a_plugin_that_does_not_import_is_left_out_and_told_by_the_doctor(monkeypatch, tmp_path):

@@ -224,9 +224,7 @@ def test_a_softmax_that_would_end_the_process_is_not_run_by_reference_kernels(cl
     assert any("not run by LiteRT's reference kernels" in told for told in heard) != is_run
     assert (open_model(file.path).layers(samples) is None) != is_run
     if not is_run:
-        with pytest.raises(
-            TargetError, match=r"softmax takes 255 classes.*end in logits"
-        ):
+        with pytest.raises(TargetError, match=r"softmax takes 255 classes.*end in logits"):
             plugins.get("targets", "tflm").check(file.path, model, {})
 
 

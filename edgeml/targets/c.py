@@ -27,6 +27,7 @@ from typing import Any
 from edgeml.errors import TargetError, UsageError
 from edgeml.runtimes import open_model
 from edgeml.targets import Deployed, Golden, _c_sources
+from edgeml.targets import _onnx_plain_names as plain_names
 from edgeml.targets._c_program import FLAGS, Program, call
 from edgeml.targets._refusals import refusal
 
@@ -142,7 +143,7 @@ def _prepared(source: Path, sums: str) -> tuple[Any, Any]:
     """Return the generator, and what it is given: an ONNX file, at batch 1 where it takes any."""
     from emx_onnx_cgen.input_dim_overrides import apply_input_dim_overrides, parse_input_dim_overrides
 
-    model = _read(source)
+    model = plain_names.with_plain_names(_read(source))
     if open_model(source).signature.batch is None:
         free = [f"{value.name}:0=1" for value in model.graph.input]
         apply_input_dim_overrides(model, parse_input_dim_overrides(free))
