@@ -147,6 +147,16 @@ def test_a_file_that_tf2onnx_cannot_read_is_quantized_by_onnxruntime(tmp_path, m
     assert row.max_abs > 0
 
 
+def test_an_operator_that_tf2onnx_does_not_know_is_quantized_by_onnxruntime(tmp_path):
+    inputs = keras.Input((12, 12, 3), name="pixels")
+    x = L.Conv2D(8, 3, activation="gelu", name="stem")(inputs)
+    model = networks.randomise(keras.Model(inputs, L.Dense(5, name="logits")(L.GlobalAveragePooling2D()(x))))
+    (artifact,) = exporting.write(model, tmp_path, ["onnx"], ["int8"], {"pixels": pictures(64)}, SILENT)
+    assert "'TFL_GELU' has no ONNX operator" in artifact.quantization.method
+    loose = recipe.Verify(int8_min_sqnr_db=12, int8_min_cosine=0.97)  # its weights are random
+    verification.prove(model, model, [artifact], {"pixels": pictures(200, seed=4)}, "random", loose)
+
+
 def test_int8_takes_raw_integers(network):
     for target in ("tflite", "onnx"):
         tensor = open_model(network[3][target, "int8"].path).signature.inputs[0]

@@ -102,7 +102,9 @@ def _of_int8(
     from edgeml.targets._onnx_static import statically_quantized
 
     try:
-        return _of_integers(source), METHODS["int8"], {"edgeml.quantization": json.dumps(_input_scales(source))}
+        graph = _of_integers(source)
+        _check_operators(graph, "int8", model)
+        return graph, METHODS["int8"], {"edgeml.quantization": json.dumps(_input_scales(source))}
     except TargetError as error:
         plain = _cleaned(_from_keras(model, batch, "int8"))
         surgery.name_outputs(plain, output_names(model), [tuple(t.shape) for t in model.outputs])
