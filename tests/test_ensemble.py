@@ -370,7 +370,8 @@ def test_the_best_of_several_is_known_though_the_single_one_ships():
     assert choice.gain_95[0] < 0 < choice.gain_95[1]
     assert set(choice.ensemble.members) == {0, 1}
     assert choice.ensemble_loss == choice.steps[0].loss
-    assert chosen(probs, labels, [cost_of(100)] * 2, max_members=1).ensemble is None
+    alone = chosen(probs, labels, [cost_of(100)] * 2, max_members=1)
+    assert (alone.ensemble, alone.reason) == (None, "one network was asked for (ensemble.max_members)")
     assert "there is one candidate" in chosen(probs[:1], labels, [cost_of(100)]).reason
 
 

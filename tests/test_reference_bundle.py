@@ -14,6 +14,7 @@ import pytest
 import edgeml
 from edgeml import bundle, plugins, precisions, recipe_file
 from edgeml.report import pages
+from edgeml.verbs import receiving
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "exported" / "digits_targets"
@@ -60,6 +61,14 @@ def test_it_passes_what_a_receiver_runs(tmp_path):
     told = json.loads(done.stdout)
     assert (told["passed"], told["unlisted"], told["not_checked"]) == (True, [], [])
     assert edgeml.verify(BUNDLE)["passed"]
+
+
+def test_a_receiver_is_told_of_programs_for_devices():
+    text, _ = receiving.inspect(BUNDLE)
+    told = [line.split() for line in text.splitlines() if re.match(r"\w+/ ", line)]
+    assert [line[0] for line in told] == ["tflm/", "c/", "ort/", "ort/", "ethos_u/"]
+    assert all(re.fullmatch(r"[\d,]+", line[2]) for line in told), "flash bytes"
+    assert "arena about" not in text, "it was measured"
 
 
 def test_it_is_made_from_the_recipe_as_it_stands():

@@ -187,7 +187,7 @@ def test_hyper_parameters_are_told_without_the_name_of_their_space():
 def test_gates_are_a_line_for_each_precision_that_was_written():
     limits = {"float32_max_range_error": 2e-5, "int8_min_cosine": 0.99, "int8_max_range_error": 0.5,
               "dynamic_min_cosine": 0.9, "tflm_min_top1": 0.999}  # fmt: skip
-    assert matrices.gates(limits, ["float32", "int8"]) == {
+    assert matrices.gates(limits, ["float32", "int8", "tflm"]) == {
         "columns": ["max range error", "min cosine", "min top1"],
         "rows": [
             {"name": "float32", "cells": [2e-5, None, None]},
@@ -195,6 +195,7 @@ def test_gates_are_a_line_for_each_precision_that_was_written():
             {"name": "tflm", "cells": [None, None, 0.999]},
         ],
     }
+    assert matrices.gates(limits, ["dynamic"])["rows"] == [{"name": "dynamic", "cells": [0.9]}]
     assert matrices.gates({}, []) == {"columns": [], "rows": []}
 
 

@@ -147,6 +147,8 @@ def choose(
     gain = _gain(by_size[1] - by_size[several or 1], seed)
     single_loss = float(by_size[1].mean())
     reason = _reason(config.keep, size, loss_of[size], single_loss, gain, several is None, len(probs))
+    if config.max_members == 1:
+        reason = "one network was asked for (ensemble.max_members)"
     if size > 1 and len(shipping.members) == 1:
         reason = "no second network is worth any weight"
         steps = tuple(replace(step, taken=False) for step in steps)

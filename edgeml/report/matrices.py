@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from edgeml.precisions import PRECISIONS
 from edgeml.report.formats import figure
 from edgeml.report.limits import Row
 
@@ -84,12 +83,15 @@ def _used(row: Row) -> float:
     return float(above / below) if is_judged(row) and above is not None and below else 0.0
 
 
-def gates(limits: Row, written: list[str]) -> Row:
-    """Return the gates as a table, a line per precision of ``written`` files: ``int8_min_cosine`` is one of int8."""
+def gates(limits: Row, judged: list[str]) -> Row:
+    """Return the gates as a table, a line for each of what was ``judged``, precisions of files above all.
+
+    ``int8_min_cosine`` is one of int8.
+    """
     lines: dict[str, Row] = {}
     for key, limit in limits.items():
         name, _, gate = key.partition("_")
-        if name not in PRECISIONS or name in written:
+        if name in judged:
             lines.setdefault(name, {})[gate] = limit
     columns = list(dict.fromkeys(gate for line in lines.values() for gate in line))
     return {

@@ -85,7 +85,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "axes": axes(trials, manifest),
         "programs": programs.rows(manifest),
         "parity_matrix": matrices.parity(manifest.get("parity", [])),
-        "gate_table": matrices.gates(data.get("gates", {}), [one.get("precision", "") for one in files]),
+        "gate_table": matrices.gates(data.get("gates", {}), _judged(manifest, files)),
         "against_float32": against_float32(files),
         "confusions": matrices.confusions(data.get("confusion", {})),
         "has_trees": any(one.get("space") in TREES for one in manifest.get("members", [])),
@@ -178,6 +178,13 @@ def file_rows(manifest: Row, latency: list[Row]) -> list[Row]:
 def first(rows: list[Row], **wanted: Any) -> Row:
     """Return the first row with these values, an empty one if there is none."""
     return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {})
+
+
+def _judged(manifest: Row, files: list[Row]) -> list[str]:
+    """Return what gates were applied to: precisions, and programs where there are some."""
+    parts = [*manifest.get("parity", []), *(one.get("parity") or {} for one in manifest.get("deployments", []))]
+    gates = {row.get("gate") for row in parts}
+    return [*(one.get("precision", "") for one in files), *(name for name in ("tflm", "program") if name in gates)]
 
 
 def judged(parity: list[Row], path: str | None) -> Row:

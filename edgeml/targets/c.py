@@ -13,6 +13,7 @@ arm-none-eabi-gcc is installed, it is compiled for a Cortex-M4 with an FPU, too.
 
 from __future__ import annotations
 
+import platform
 import re
 import resource
 import shutil
@@ -91,7 +92,8 @@ def deploy(source: Path, folder: Path, golden: Golden) -> Deployed:
         notes.append(f"compiled for a Cortex-M4 by {_named(CORTEX_M)}, not run")
     else:
         notes.append("not compiled for a Cortex-M: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi")
-    ram = figures["data_bytes"] + figures["stack_bytes"]
+    notes.append(f"flash and RAM are of {platform.machine()} code; RAM is stack, data, inputs and outputs")
+    ram = sum(figures[name] for name in ("data_bytes", "stack_bytes", "input_output_bytes"))
     total = {"flash_bytes": figures["text_bytes"], "ram_bytes": ram, **figures, "ms": program.ms()}
     return Deployed(program.runtime, program, total, tuple(notes))
 
@@ -110,7 +112,7 @@ def _built(source: Path, folder: Path, golden: Golden, sums: str) -> tuple[Progr
         (folder / name).write_text(text, "utf-8")
     rows = _c_sources.golden_rows(signature, golden.inputs, golden.outputs, batch)
     (folder / "golden.bin").write_bytes(b"".join(rows[: max(1, MOST_GOLDEN_BYTES // len(rows[0]))]))
-    figures = _measured(folder, HOST, ())
+    figures = {**_measured(folder, HOST, ()), "input_output_bytes": len(rows[0])}
     _check_stack(figures["stack_bytes"])
     tool = f"emx-onnx-cgen {version('emx-onnx-cgen')}, {_named(HOST)} -O2"
     return Program(folder, signature, tool, batch), figures

@@ -181,7 +181,7 @@ def dry_run(recipe: Recipe, on_event: Callable[[Event], None]) -> tuple[str, Doc
         f"trials    {found['trials']} of {found['epochs']} epochs in all; {ENDS[found['ended_by']]}",
         f"time      about {found['estimated_seconds'] / 60:.1f} minutes"
         + (limited if found["ended_by"] == rehearsal.TIME_LIMIT else ""),
-        f"workers   {workers['count']} with {workers['threads_each']} threads each share {workers['cores']} cores:"
+        f"workers   {workers['count']} with {workers['threads_each']} thread(s) each share {workers['cores']} cores:"
         f" {workers['at_once']} trials at once at that speed",
         "",
         table(["hyper-parameter", "values"], _values(found["space"]["hyperparameters"])),

@@ -13,8 +13,9 @@ from typing import Any
 from edgeml import bundle
 from edgeml.bundled import verify as script
 from edgeml.errors import IntegrityError
-from edgeml.report import views
+from edgeml.report import programs, views
 from edgeml.report.formats import shape
+from edgeml.report.svg import short
 from edgeml.terminal import table
 
 Document = dict[str, Any]
@@ -60,23 +61,29 @@ def _lines(manifest: Document, files: Sequence[Document], count: int) -> Iterabl
     for side, said in (("in", "input"), ("out", "output")):
         for tensor in views.tensors(manifest, said):
             yield f"{side:6s} {_tensor(tensor)}"
+    devices = programs.rows(manifest)
     arena = (cost.get("arena_bytes") or {}).get("int8")
-    memory = f", arena about {arena:,} bytes (int8)" if arena else ""
+    measured = any(one["target"] == "tflm" for one in devices)  # then it stands in the table
+    memory = f", arena about {arena:,} bytes (int8)" if arena and not measured else ""
     yield f"cost   {cost['params']:,} params, {cost['macs']:,} MACs per sample{memory}"
     yield ""
     yield table(["file", "bytes", "test accuracy", "max difference", "quiet latency"], [_row(one) for one in files])
     yield ""
+    if devices:
+        head = ["for devices", "made from", "flash bytes", "RAM bytes", "one inference", "agrees with its file"]
+        yield table(head, [_program(one) for one in devices])
+        yield ""
     yield f"fast   on {machine['cpu'] or machine['system']}; a latency is that of one inference, in a quiet moment"
     yield from _proof(manifest)
     yield f"made   {manifest['created']} by edgeml {manifest['edgeml']}{_origin(manifest)}"
     yield f"whole  {count} files are as they were made; without edgeml: sha256sum -c SHA256SUMS, python verify.py"
-    programs = [one["files"][0] for one in manifest.get("programs", [])]
-    if programs:
-        yield f"run    {', '.join(programs)}"
+    started = [one["files"][0] for one in manifest.get("programs", [])]
+    if started:
+        yield f"run    {', '.join(started)}"
 
 
 def _what(task: Document) -> str:
-    labels = [_plain(label) for label in task["labels"]]
+    labels = [short(_plain(label)) for label in task["labels"]]
     if not labels:
         return "computes numbers, no classes"
     more = ", …" if len(labels) > SHOWN_LABELS else ""
@@ -105,8 +112,14 @@ def _row(file: Document) -> list[str]:
     return [file["path"], f"{file['bytes']:,}", accuracy, f"{parity['max_abs']:.1e}" if parity else "–", speed]
 
 
+def _program(one: Document) -> list[str]:
+    flash, ram, cycles = ("–" if one.get(key) is None else f"{one[key]:,}" for key in programs.COLUMNS if key != "ms")
+    speed = f"{one['ms']:.4f} ms" if "ms" in one else f"{cycles} cycles" if "cycles" in one else "–"
+    return [f"{one['target']}/", one["source"], flash, ram, speed, one["agreement"]]
+
+
 def _proof(manifest: Document) -> Iterable[str]:
-    rows = [row for row in manifest["parity"] if row.get("gate") != "none"]
+    rows = [row for row in manifest["parity"] if row.get("gate") not in ("none", "tflm")]
     passed = sum(row["passed"] for row in rows)
     inputs = ", ".join(dict.fromkeys(row["inputs"] for row in rows))
     configurations = (row.get("configuration") for row in rows)  # "LiteRT 2.3.0, XNNPACK, 1 thread, batch 1"
