@@ -336,7 +336,8 @@ def test_sizes_are_those_of_the_object(c_sources):
     figures = c_sources[1].figures
     weights = 4 * 1_000
     assert weights < figures["text_bytes"] == figures["flash_bytes"] < 4 * weights
-    assert figures["ram_bytes"] == figures["data_bytes"] + figures["stack_bytes"]
+    assert figures["input_output_bytes"] == 4 * (12 * 12 * 3 + 5)
+    assert figures["ram_bytes"] == sum(figures[f"{one}_bytes"] for one in ("data", "stack", "input_output"))
     assert 4 * 12 * 12 * 3 < figures["stack_bytes"] < 40_000
     assert 0 < figures["ms"] < 5
     if shutil.which("arm-none-eabi-gcc"):
@@ -432,7 +433,10 @@ def test_the_verdict_on_accelerators_is_told_once_each_and_logging_stays_as_it_w
     assert (logging.getLogger().handlers, logging.getLogger().level) == before
     assert [line.partition(",")[0] for line in said] == ["NNAPI", "CoreML NeuralNetwork", "CoreML MLProgram"]
     assert all("with fixed input shapes: " in line for line in said)
-    assert said == list(mobile[1][0].notes)
+    notes, figures = mobile[1][0].notes, mobile[1][0].figures
+    assert said == list(notes)[-3:]
+    is_slower = figures["ms"] > 1.1 * figures["onnx_ms"]
+    assert [" times as long as its .onnx" in note for note in notes[:-3]] == [True] * is_slower
 
 
 def test_a_limit_of_the_recipe_holds_for_programs(files, tmp_path):

@@ -67,7 +67,7 @@ def check(source: Path, model: Any, layers: Mapping[str, Sequence[str]]) -> None
         compiler, network = _prepared(source, FLOAT_SUMS)
         compiler.shape_inference_report(network)  # reads and lowers all of it
     except _errors() as error:
-        said = " ".join(str(error).split()).rstrip(".")
+        said = " ".join(str(error).split()).partition(" Hint:")[0].rstrip(".")  # of options that nobody gave
         nodes = _read(source).graph.node
         node = next((one for one in nodes if re.search(rf"\b{one.op_type}\b", said)), None)
         place = next(iter(layers.get(node.name, ())), node.name) if node else None
