@@ -170,9 +170,12 @@ def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
     assert all(entry["quantization"]["input"] == {} for entry in models.values())
     metrics = bundle.read(tmp_path / "out")["metrics"]
     assert sorted(row["file"] for row in metrics) == sorted(models)
+    assert {(row["split"], row["against"]) for row in metrics} == {("given", "model.keras")}
     assert all(row["accuracy"] == pytest.approx(0.9, abs=0.06) and row["samples"] == 40 for row in metrics)
     assert all(0 < row["calibration_error"] < 1 for row in metrics)
     assert "n=40" in text
+    assert "test accuracy" not in text
+    assert "interval on the given samples" in (tmp_path / "out" / "README.md").read_text()
     assert "the 40 samples that came with their classes" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(UsageError, match=r"^io: got 'real'; native or float32 is allowed\."):
         make.export_model(*ask[:3], "real", *ask[4:], lambda event: None, None)

@@ -129,7 +129,8 @@ def _summary(manifest: Document, place: Path, root: Path | None) -> str:
     programs = [
         f"program  {one['target']}/ of {one['source']}, {one['tool']}: {said}" for one, said in _programs(manifest)
     ]
-    header = ["file", "bytes", "params", "MACs", "test accuracy [95 %]", "max diff", "quiet latency"]
+    accuracy = f"{views.told(manifest)['accuracy']} [95 %]"
+    header = ["file", "bytes", "params", "MACs", accuracy, "max diff", "quiet latency"]
     where = [f"bundle   {place}", f"report   {place / 'report.html'}"]
     if root is not None:
         where.append(f"run      {root}")

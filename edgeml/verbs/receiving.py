@@ -64,7 +64,8 @@ def _lines(manifest: Document, files: Sequence[Document], count: int) -> Iterabl
     memory = f", arena about {arena:,} bytes (int8)" if arena else ""
     yield f"cost   {cost['params']:,} params, {cost['macs']:,} MACs per sample{memory}"
     yield ""
-    yield table(["file", "bytes", "test accuracy", "max difference", "quiet latency"], [_row(one) for one in files])
+    accuracy = views.told(manifest)["accuracy"]
+    yield table(["file", "bytes", accuracy, "max difference", "quiet latency"], [_row(one) for one in files])
     yield ""
     yield f"fast   on {machine['cpu'] or machine['system']}; a latency is that of one inference, in a quiet moment"
     yield from _proof(manifest)
