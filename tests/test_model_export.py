@@ -158,7 +158,7 @@ def test_rows_of_files_that_differ_are_counted(tmp_path):
 
 
 def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
-    model, x = separable(), pictures(40)
+    model, x = keras.Sequential([keras.Input((12, 12, 3)), separable()], name="net"), pictures(40)
     model.save(tmp_path / "net.keras")
     classes = model.predict(x, verbose=0).argmax(axis=1)
     np.savez(tmp_path / "x.npz", x=x, y=(classes + (np.arange(40) < 4)) % 5)
@@ -184,17 +184,6 @@ def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
 def sequential():
     """Ends in a distribution over three classes."""
     return keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax")], name="net")
-
-
-def test_a_sequential_model_takes_labelled_samples(tmp_path):
-    model, x = sequential(), pictures(40, (4,))
-    model.save(tmp_path / "net.keras")
-    np.savez(tmp_path / "x.npz", x=x, y=np.eye(3)[model.predict(x, verbose=0).argmax(axis=1)])
-    files = {"samples": tmp_path / "x.npz", "calibration": None, "labels": None}
-    ask = tmp_path / "net.keras", "onnx", "float32", None, tmp_path / "out", files, None, {}, ()
-    make.export_model(*ask, lambda event: None, None)
-    (row,) = bundle.read(tmp_path / "out")["metrics"]
-    assert (row["accuracy"], row["samples"]) == (1.0, 40)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +212,16 @@ def test_classes_are_of_no_use_to_a_model_that_tells_none_apart():
     x, where = keras.Input((4,)), Path("x.npz")
     found = Samples({"x": pictures(8, (4,))}, np.arange(8), "y")
     values = [keras.Model(x, L.Dense(units)(x)) for units in (1, 3)]
-    said = [heard_of(found, where, model) for model in values]
-    assert said[0] == (None, ["warning: x.npz: no accuracy: 'y' is of no use to a model without classes."])
-    truth, (line,) = said[1]
-    assert truth is None
-    assert line.startswith("warning: no accuracy. x.npz: 'y': holds other values than 0, 1, … 2")
-    assert heard_of(replace(found, truth=np.arange(8) % 3), where, values[1])[0].tolist() == [0, 1, 2] * 2 + [0, 1]
+    for model in values:
+        truth, lines = heard_of(found, where, model)
+        assert truth is None
+        assert lines == [
+            "warning: x.npz: no accuracy: 'y' is of no use, the model is no classifier. Give labels if its values are"
+            " of classes."
+        ]
+    named = replace(found, truth=np.arange(8) % 3)
+    assert feed.truth_of(named, where, values[1], list("abc"), print).tolist() == [0, 1, 2] * 2 + [0, 1]
+    assert heard_of(replace(found, truth=np.eye(3)[[1] * 8]), where, sequential())[0].tolist() == [1] * 8
     assert heard_of(replace(found, truth=None, truth_name=""), where, values[0]) == (None, [])
     unused = replace(found, truth=None, truth_name="", unused="'y_train' is of training samples")
     assert heard_of(unused, where, sequential())[1] == [

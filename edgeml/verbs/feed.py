@@ -34,27 +34,33 @@ def read(path: Path | None, model: Any, layout: str | None, *, is_labelled: bool
     return replace(found, inputs={name: np.transpose(x, axes) for name, x in (found.inputs or {}).items()})
 
 
+def tells_classes(model: Any, labels: Sequence[str] | None) -> bool:
+    """Tell a model that says probabilities of two classes or more, or whose values have names."""
+    from edgeml.descriptions import is_classifier
+    from edgeml.model_inputs import has_classes
+
+    return is_classifier(model, labels) and has_classes(model)
+
+
 def truth_of(found: Samples, where: Path | None, model: Any, labels: Sequence[str] | None, on_event: OnEvent) -> Any:
     """Return the classes of samples that were read ``where``; None where there are none to use, which a line says.
 
     Raises:
         DataError: the model tells classes apart, and these are none of it.
     """
-    from edgeml.descriptions import is_classifier
-    from edgeml.model_inputs import has_classes, true_classes
+    from edgeml.model_inputs import true_classes
 
-    what = f"{where}: '{found.truth_name}'"
-    if found.unused or (found.truth_name and not has_classes(model)):
-        why = found.unused or f"'{found.truth_name}' is of no use to a model without classes"
+    why = found.unused
+    if found.truth_name and not tells_classes(model, labels):
+        why = f"'{found.truth_name}' is of no use, the model is no classifier. Give labels if its values are of classes"
+    if why:
         on_event(Event("export", f"warning: {where}: no accuracy: {why}."))
-        return None
-    if found.inputs is None or found.truth is None:
+    if why or found.inputs is None or found.truth is None:
         return None
     try:
-        return true_classes(model, found.inputs, found.truth, labels, what)
+        return true_classes(model, found.inputs, found.truth, labels, f"{where}: '{found.truth_name}'")
     except DataError as error:
-        are_unnamed = labels is None and where is not None and where.is_dir()  # folders have to have some names
-        if is_classifier(model, labels) and not are_unnamed:
+        if labels is not None or where is None or not where.is_dir():
             raise
-        on_event(Event("export", f"warning: no accuracy. {error}"))
+        on_event(Event("export", f"warning: no accuracy. {error}"))  # folders have to have some names
         return None

@@ -223,7 +223,6 @@ def export_model(
     from edgeml import bundle, exporting, foreign, framing
     from edgeml.exportable import exportable
     from edgeml.model_export import export
-    from edgeml.model_inputs import has_classes
     from edgeml.samples import read_labels
 
     del log  # there is no run whose log could keep what libraries print
@@ -238,7 +237,7 @@ def export_model(
     about = framing.read(source, frame)
     labels = about.labels if files["labels"] is None else read_labels(files["labels"])
     model = exportable(foreign.load(source, custom_objects), targets, precisions)
-    samples = feed.read(files["samples"], model, about.layout, is_labelled=has_classes(model))
+    samples = feed.read(files["samples"], model, about.layout, is_labelled=feed.tells_classes(model, labels))
     calibration = feed.read(files["calibration"], model, about.layout, is_labelled=False)
     if samples.inputs is None:
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
