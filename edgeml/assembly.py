@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeml import calibration, costs, ensemble, latency_budget, parity, pipeline, quantization, run_folder
+from edgeml import calibration, costs, ensemble, latency_budget, pipeline, quantization, run_folder
 from edgeml.compression import Compressed
 from edgeml.ensemble import Blend, Choice
 from edgeml.errors import BudgetError
@@ -177,7 +177,7 @@ def fold(trained: Any, files: Sequence[File] = FILES, *, strict: bool = True, me
     Raises:
         TargetError: a layer whose cost is not known, where ``strict``.
     """
-    is_ensemble = trained.name == parity.ENSEMBLE
+    is_ensemble = ensemble.is_side_by_side(trained)
     folding = ensemble.fold_ensemble(trained, merge=merge) if is_ensemble else fold_batch_norm(trained)
     operators = keras_operators(folding.model, strict=strict)
     return Graph(trained, folding, operators, costs.cost(operators, files))

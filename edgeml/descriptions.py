@@ -45,15 +45,15 @@ def of_run(run: RunFolder, graph: Graph) -> Json:
 def of_model(model: Any, inputs: Mapping[str, NDArray[Any]], layout: str, labels: Sequence[str] | None) -> Json:
     """Return what is known of the files of any model; the range of ``inputs`` is what was seen of them."""
     named, count = classes(model)
-    is_classifier = labels is not None or bool({SOFTMAX, MIXTURE} & set(output_kinds(model)))
-    labelled = list(labels or [f"class {i}" for i in range(count)]) if is_classifier else []
+    tells_classes = is_classifier(model, labels)
+    labelled = list(labels or [f"class {i}" for i in range(count)]) if tells_classes else []
 
     def tensor(name: str, shape: Sequence[int]) -> dict[str, Any]:
         return {"name": name, "shape": list(shape), "layout": LAYOUTS.get(len(shape), layout)}
 
     return {
         **bundle.provenance(),
-        "task": {"kind": "classification" if is_classifier else "other", "labels": labelled, "output": named},
+        "task": {"kind": "classification" if tells_classes else "other", "labels": labelled, "output": named},
         **_signature(
             [{**tensor(t.name, t.shape[1:]), "dtype": stated(t), "meaning": AS_GIVEN,
               "range": [inputs[t.name].min().item(), inputs[t.name].max().item()]} for t in model.inputs],
@@ -62,6 +62,11 @@ def of_model(model: Any, inputs: Mapping[str, NDArray[Any]], layout: str, labels
         ),
         "recipe_sha256": None, "data_sha256": None,
     }  # fmt: skip
+
+
+def is_classifier(model: Any, labels: Sequence[str] | None) -> bool:
+    """Tell a model that says probabilities of classes, or whose values have names."""
+    return labels is not None or bool({SOFTMAX, MIXTURE} & set(output_kinds(model)))
 
 
 def classes(model: Any) -> tuple[str, int]:

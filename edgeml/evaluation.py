@@ -18,8 +18,12 @@ from edgeml import intervals
 from edgeml.errors import GateError
 from edgeml.exporting import Artifact
 from edgeml.recipe import Verify
-from edgeml.runtimes import open_model
+from edgeml.runtimes import Loaded, open_model
+from edgeml.runtimes.keras import Reference
 
+TEST, GIVEN = "test", "given"  # what samples are: a split that nothing was decided on, or what the user gave
+NAMES = {TEST: "test accuracy", GIVEN: "accuracy"}
+KERAS = "model.keras"  # the folded graph
 WORST = 12
 LINES, LINE_POINTS = 6, 64  # of a window that is shown
 VALUES = 16  # of a vector
@@ -34,21 +38,38 @@ def judged(
     inputs: Mapping[str, NDArray[Any]],
     labels: NDArray[np.int64],
     gates: Verify,
+    model: Any,
     *,
     output: str | None = None,
+    split: str = TEST,
     balanced: bool = False,
     calibrated: bool = True,
 ) -> tuple[dict[str, Probabilities], list[dict[str, Any]]]:
     """Ask every file about the test inputs; return what it says, (N, K) by file, and the manifest's rows.
 
-    ``output``: the one that says it, the first if None; ``balanced``, ``calibrated``: see ``scored``.
+    Args:
+        artifacts: the files.
+        inputs: (N, …) each, by name.
+        labels: the class of each, (N,).
+        gates: what accuracy may drop by.
+        model: the folded Keras graph that the files were made from, which they are held against where none is float32.
+        output: the one that says it, the first if None.
+        split: what the samples are, in the manifest.
+        balanced: see ``scored``.
+        calibrated: see ``scored``.
 
     Raises:
         GateError: accuracy drops by more than its gate.
     """
-    outputs = {a.path.name: open_model(a.path).predict(inputs) for a in artifacts}
-    said = {name: found[output or next(iter(found))] for name, found in outputs.items()}
-    rows = with_drops(metrics(said, labels, balanced=balanced, calibrated=calibrated), said, labels, artifacts)
+
+    def asked(loaded: Loaded) -> Probabilities:
+        found = loaded.predict(inputs)
+        return found[output or next(iter(found))]
+
+    said = {a.path.name: asked(open_model(a.path)) for a in artifacts}
+    floats = {a.path.name: said[a.path.name] for a in artifacts if a.precision == "float32"}
+    rows = metrics(said, labels, split=split, balanced=balanced, calibrated=calibrated)
+    rows = with_drops(rows, said, labels, floats or {KERAS: asked(Reference(model))})
     check_drop(rows, artifacts, gates)
     return said, rows
 
@@ -57,12 +78,13 @@ def metrics(
     probabilities: Mapping[str, Probabilities],
     labels: NDArray[np.int64],
     *,
+    split: str = TEST,
     balanced: bool = False,
     calibrated: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the manifest's rows: file, split, and what ``scored`` says."""
     return [
-        {"file": name, "split": "test", **scored(p, labels, balanced=balanced, calibrated=calibrated)}
+        {"file": name, "split": split, **scored(p, labels, balanced=balanced, calibrated=calibrated)}
         for name, p in probabilities.items()
     ]
 
@@ -88,13 +110,10 @@ def with_drops(
     rows: Sequence[Mapping[str, Any]],
     probabilities: Mapping[str, Probabilities],
     labels: NDArray[np.int64],
-    artifacts: Sequence[Artifact],
+    floats: Mapping[str, Probabilities],
 ) -> list[dict[str, Any]]:
-    """Add to the rows of files of other precisions how far they fall below the best of float32, with its interval."""
-    right = {name: np.asarray(p).argmax(axis=1) == labels for name, p in probabilities.items()}
-    floats = [a.path.name for a in artifacts if a.precision == "float32"]
-    if not floats:
-        return [dict(row) for row in rows]
+    """Add to the rows of other files how far they fall below the best of ``floats``, (N, K) each, with its interval."""
+    right = {name: np.asarray(p).argmax(axis=1) == labels for name, p in {**probabilities, **floats}.items()}
     best = max(floats, key=lambda name: float(right[name].mean()))
     return [dict(row) | ({} if row["file"] in floats else _drop(best, right[best], right[row["file"]])) for row in rows]
 
@@ -106,27 +125,23 @@ def _drop(file: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dic
 
 
 def check_drop(rows: Sequence[Mapping[str, Any]], artifacts: Sequence[Artifact], gates: Verify) -> None:
-    """Hold each file of another precision against the best of float32.
+    """Hold the drop of each file against the gate of its precision; rows of float32 files have none.
 
     Raises:
         GateError: accuracy drops by more than its gate.
     """
     by_file = {row["file"]: row for row in rows}
-    best_float = max((by_file[a.path.name]["accuracy"] for a in artifacts if a.precision == "float32"), default=None)
     for artifact in artifacts:
         row, limit = by_file[artifact.path.name], gates.of(artifact.precision, "max_accuracy_drop")
-        if best_float is None or limit is None:
-            continue
-        drop = best_float - row["accuracy"]
-        if drop > limit + 1e-9:
+        drop = row.get("accuracy_drop", 0.0)
+        if limit is not None and drop > limit + 1e-9:
             low, high = row["interval_95"]
-            ends = row.get("accuracy_drop_interval_95")
-            within = f" [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]" if ends else ""
+            least, most = row["accuracy_drop_interval_95"]
             raise GateError(
-                f"{row['file']}: test accuracy {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is"
-                f" {100 * drop:.2f}{within} points below float32; at most {100 * limit:g} are allowed. Raise"
-                f" verify.{artifact.precision}_max_accuracy_drop (in Python: of gates), or export float32 only. Nothing"
-                " was written."
+                f"{row['file']}: {NAMES[row['split']]} {row['accuracy']:.2%} [{low:.2%}, {high:.2%}] is"
+                f" {100 * drop:.2f} [{100 * least:.2f}, {100 * most:.2f}] points below float32 ({row['against']}); at"
+                f" most {100 * limit:g} are allowed. Raise verify.{artifact.precision}_max_accuracy_drop (in Python: of"
+                " gates), or export float32 only. Nothing was written."
             )
 
 

@@ -72,8 +72,9 @@ def report(
     x, y = (np.asarray(values) for values in arrays["test"])
     x = x.astype("float32")
     by_file, rows = evaluation.judged(
-        artifacts, {kind_of(x.shape[1:]).sample: x}, y, run.recipe.verify, balanced=pipeline.is_skewed(run)
-    )
+        artifacts, {kind_of(x.shape[1:]).sample: x}, y, run.recipe.verify, graph.folding.model,
+        balanced=pipeline.is_skewed(run),
+    )  # fmt: skip
     dataset = run.dataset()
     labels = dataset["labels"]
     chosen = selection.Selection(field, choice, tuple(said[one.id] for one in field.finalists))

@@ -70,7 +70,8 @@ def export(
             files that are not within ``gates`` are equalized, corrected, and hold float layers, as far as needed
             (``edgeml.quantize``).
         truth: the class of each of ``samples``, as an index or as one of ``labels``: the accuracy of every file on them
-            stands in manifest and report as that of a test split. It is looked at once, after all files are written.
+            stands in manifest and report as that of the given samples. It is looked at once, after all files are
+            written; files of other precisions are held against float32, without such a file against the Keras graph.
         calibration: inputs that ranges of int8 and int16x8 are taken from, likewise.
         labels: class names in the order of the output that is a softmax, or of the first.
         batch: a fixed batch size; if None, 1 in TFLite files, any in ONNX files but int8, which have 1.
@@ -114,7 +115,7 @@ def export(
         latency = _timed(artifacts, inputs, on_event)
         manifest = _manifest(place.name, about, graph, parity, latency, limits)
         if classes is not None:
-            manifest["metrics"] = _metrics(model, artifacts, inputs, classes, limits, on_event)
+            manifest["metrics"] = _metrics(graph.folding.model, artifacts, inputs, classes, limits, on_event)
         manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given",
                         precisions.programs(to, precision), on_event)  # fmt: skip
     return place
@@ -140,7 +141,8 @@ def _metrics(
     on_event(Event("evaluate", f"{len(classes)} samples, once"))
     name, _ = descriptions.classes(model)
     kind = output_kinds(model)[output_names(model).index(name)]
-    return evaluation.judged(artifacts, inputs, classes, gates, output=name, calibrated=kind != VALUES)[1]
+    asked: dict[str, Any] = {"output": name, "split": evaluation.GIVEN, "calibrated": kind != VALUES}
+    return evaluation.judged(artifacts, inputs, classes, gates, model, **asked)[1]
 
 
 def export_best(
@@ -243,9 +245,7 @@ def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, A
         ["Parity was measured on random inputs: give real samples for figures that mean something."] if random else []
     )
     if manifest["metrics"]:
-        notes.append(
-            f"Test accuracy is of the {manifest['metrics'][0]['samples']:,} samples that came with their classes."
-        )
+        notes.append(f"Accuracy is of the {manifest['metrics'][0]['samples']:,} samples that came with their classes.")
     notes += [f"Not counted: what layer '{o.name}' ({o.kind}) computes is in no figure of multiply-accumulates."
               for o in not_counted(graph.operators)]  # fmt: skip
     return {

@@ -45,20 +45,30 @@ def random_inputs(model: Any, most: float) -> dict[str, NDArray[Any]]:
     return found
 
 
-def true_classes(model: Any, samples: Any, truth: Any, labels: Sequence[str] | None) -> NDArray[np.int64]:
+def has_classes(model: Any) -> bool:
+    """Tell whether the output that labels name has an accuracy: two values or more of each sample, (N, K)."""
+    name, count = descriptions.classes(model)
+    return len(model.outputs[output_names(model).index(name)].shape) == 2 and count > 1
+
+
+def true_classes(
+    model: Any, samples: Any, truth: Any, labels: Sequence[str] | None, what: str = "truth"
+) -> NDArray[np.int64]:
     """Return the class of each sample, (N,), as the place among the values of the output that labels name.
+
+    ``what``: what the classes are called.
 
     Raises:
         DataError: there is no such output, or these are not its classes. UsageError: there are no samples.
     """
     if samples is None:
-        raise UsageError("truth: is of samples, and there are none. Give samples as well.")
+        raise UsageError(f"{what}: is of samples, and there are none. Give samples as well.")
     name, count = descriptions.classes(model)
-    shape = model.outputs[output_names(model).index(name)].shape
-    if len(shape) != 2 or count < 2:
-        raise DataError(f"truth: output '{name}' is {shape}; two classes or more, (N, K), have an accuracy.")
+    if not has_classes(model):
+        shape = model.outputs[output_names(model).index(name)].shape
+        raise DataError(f"{what}: output '{name}' is {shape}; two classes or more, (N, K), have an accuracy.")
     rows = next(iter(samples.values())) if isinstance(samples, Mapping) else samples
-    return class_indices(truth, len(rows), count, labels)
+    return class_indices(truth, len(rows), count, labels, what)
 
 
 def _fitting_one(values: Any, tensor: Any, what: str) -> NDArray[Any]:

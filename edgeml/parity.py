@@ -25,7 +25,6 @@ from edgeml import recipe
 from edgeml.runtimes import Arrays, Loaded, Signature
 
 Float = NDArray[np.float64]
-ENSEMBLE = "ensemble"  # the name of a compiled ensemble
 SOFTMAX, MIXTURE, VALUES = "softmax", "mixture", "values"  # what a graph ends in: softmax, a mean of them, else
 LAYER = "layer"  # what is made on the way
 NO_GATE = "none"
@@ -36,6 +35,7 @@ MOST_DB = 200.0  # of equal outputs; float32 itself carries 144 dB
 LEAST_ROWS = 8  # that a mean is taken off
 CONSTANT = 1e-3  # of the largest value: outputs that vary by less say nothing of what an input is
 LOGIT_FLOOR = 1e-12  # probabilities below it carry no logit: float32 softmax underflows there
+WHOLE = 1e-3  # that the weights of a mean are at most away from a sum of one
 
 
 @dataclass(frozen=True)
@@ -266,16 +266,35 @@ def top1_agreement(expected: Float, got: Float, tie: float) -> float:
 
 
 def output_kinds(model: Any) -> list[str]:
-    """Tell what each output of a Keras model is: ``softmax``, ``mixture`` (a weighted mean of them) or ``values``."""
-    other = MIXTURE if model.name == ENSEMBLE else VALUES
-    return [SOFTMAX if _last_operation(tensor) == "softmax" else other for tensor in model.outputs]
+    """Tell what each output of a Keras model is: ``softmax``, ``mixture`` or ``values``.
+
+    A mixture is the only output of its graph and a weighted mean of softmaxes, as a compiled ensemble ends in.
+    """
+    other = MIXTURE if len(model.outputs) == 1 and abs(_mass(model.outputs[0]) - 1.0) <= WHOLE else VALUES
+    return [SOFTMAX if _is_softmax(_maker(tensor)[0]) else other for tensor in model.outputs]
 
 
-def _last_operation(tensor: Any) -> str:
+def _mass(tensor: Any) -> float:
+    """Return what each row sums to where softmaxes are scaled and added up; NaN where something else is done."""
+    operation, fed = _maker(tensor)
+    if _is_softmax(operation):
+        return 1.0
+    kind = type(operation).__name__
+    if kind == "Add" and len(fed) > 1:
+        return sum(map(_mass, fed))
+    scale = np.ravel(operation.scale if kind == "Rescaling" and not np.any(operation.offset) else [])
+    return float(scale[0]) * _mass(fed[0]) if len(scale) == 1 and scale[0] > 0 else float("nan")
+
+
+def _maker(tensor: Any) -> tuple[Any, list[Any]]:
+    """Return the operation that makes a tensor, within models and before what changes nothing, and what it is fed."""
     operation, node, place = tensor._keras_history
     if hasattr(operation, "outputs"):  # a nested model
-        return _last_operation(operation.outputs[place])
-    if type(operation).__name__ == "Identity":
-        return _last_operation(operation._inbound_nodes[node].input_tensors[0])
+        return _maker(operation.outputs[place])
+    fed = list(operation._inbound_nodes[node].input_tensors)
+    return _maker(fed[0]) if type(operation).__name__ == "Identity" else (operation, fed)
+
+
+def _is_softmax(operation: Any) -> bool:
     activation = getattr(getattr(operation, "activation", None), "__name__", "")
-    return "softmax" if type(operation).__name__ == "Softmax" or activation == "softmax" else "other"
+    return type(operation).__name__ == "Softmax" or activation == "softmax"

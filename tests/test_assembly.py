@@ -11,6 +11,7 @@ from edgeml import assembly, delivery, descriptions, exporting, recipe_file
 from edgeml.assembly import Field
 from edgeml.errors import BudgetError
 from edgeml.folding import fold_batch_norm
+from edgeml.runtimes.keras import output_names
 from edgeml.search.candidates import Candidate
 
 L = keras.layers
@@ -98,6 +99,13 @@ def test_first_convolutions_merge_where_all_files_are_int8_and_the_budget_allows
     most = plain.cost.peak_activation_bytes
     assert merged.cost.peak_activation_bytes > most
     assert not is_merged(assembled(("int8",), f"peak_activation_bytes: {merged.cost.peak_activation_bytes - 1}"))
+
+
+def test_a_network_that_is_called_ensemble_is_folded_as_any_other():
+    x = keras.Input((4, 4, 1))
+    ends = [L.Conv2D(3, 2)(L.ZeroPadding2D(1)(x)) for _ in range(2)]
+    model = keras.Model(x, {"sums": L.Add()(ends)}, name="ensemble")
+    assert output_names(assembly.fold(model).folding.model) == ["sums"]
 
 
 @pytest.fixture(scope="module")

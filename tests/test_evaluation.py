@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from edgeml import evaluation
+from edgeml import evaluation, exporting
 from edgeml.errors import GateError
 from edgeml.exporting import Artifact
 from edgeml.precisions import PRECISIONS
@@ -46,38 +47,58 @@ def test_a_window_is_thinned_out_and_scaled_by_each_channels_range():
     assert set(row["lines"][1]) == {0}, "a constant channel"
 
 
+def said_of(right, samples=200):
+    """Return what says the class of all but the last samples, with 90 %, and the classes."""
+    labels = np.arange(samples) % 2
+    sure = np.stack([labels == 0, labels == 1], axis=1) * 0.8 + 0.1
+    sure[right:] = sure[right:, ::-1]
+    return sure, labels
+
+
+def artifacts(**precisions):
+    return [Artifact(Path(name), "tflite", one, None, Signature((), ())) for name, one in precisions.items()]
+
+
 @pytest.mark.parametrize("precision", [p for p in PRECISIONS if p != "float32"])
-def test_every_precision_but_float32_has_a_gate_of_accuracy(precision):
-    signature = Signature((), ())
-    files = [Artifact(Path(p), "tflite", p, None, signature) for p in ("float32", precision)]
-    rows = [{"file": "float32", "accuracy": 0.9}, {"file": precision, "accuracy": 0.88, "interval_95": (0.8, 0.95)}]
-    with pytest.raises(
-        GateError, match=rf"^{precision}: .* 2.00 points below .* Raise verify.{precision}_max_accuracy"
-    ):
-        evaluation.check_drop(rows, files, Verify())
-    evaluation.check_drop(rows, files, replace(Verify(), **{f"{precision}_max_accuracy_drop": 0.02}))
-    evaluation.check_drop(rows, files[1:], Verify())  # nothing to hold it against
+@pytest.mark.parametrize("floats", ["a", evaluation.KERAS])
+def test_every_precision_but_float32_has_a_gate_of_accuracy(precision, floats):
+    (best, labels), (worse, _) = said_of(200), said_of(196)
+    rows = evaluation.with_drops(evaluation.metrics({"b": worse}, labels), {"b": worse}, labels, {floats: best})
+    says = rf"^b: test accuracy 98.00% \[.*\] is 2.00 \[-?\d.*\] points below float32 \({floats}\); .* Raise verify"
+    with pytest.raises(GateError, match=rf"{says}.{precision}_max_accuracy_drop"):
+        evaluation.check_drop(rows, artifacts(b=precision), Verify())
+    evaluation.check_drop(rows, artifacts(b=precision), replace(Verify(), **{f"{precision}_max_accuracy_drop": 0.02}))
 
 
 def test_each_file_states_calibration_and_what_it_falls_below_float32_with_an_interval():
-    labels = np.arange(200) % 2
-    sure = np.stack([labels == 0, labels == 1], axis=1) * 0.8 + 0.1  # 90 % sure, always right
-    worse = sure.copy()
-    worse[:4] = worse[:4, ::-1]
-    files = [Artifact(Path(f), "tflite", p, None, Signature((), ())) for f, p in (("a", "float32"), ("b", "int8"))]
+    (sure, labels), (worse, _) = said_of(200), said_of(196)
     said = {"a": sure, "b": worse}
-    first, second = evaluation.with_drops(evaluation.metrics(said, labels), said, labels, files)
+    first, second = evaluation.with_drops(evaluation.metrics(said, labels), said, labels, {"a": sure})
     assert first["calibration_error"] == pytest.approx(0.1)
     assert second["calibration_error"] == pytest.approx(0.08)
     assert "accuracy_drop" not in first
     assert (second["against"], second["accuracy_drop"]) == ("a", 0.02)
     low, high = second["accuracy_drop_interval_95"]
     assert -0.01 < low < 0.02 < high < 0.05
-    with pytest.raises(
-        GateError, match=r"^b: test accuracy 98.00% \[.*\] is 2.00 \[-0\.\d+, 4\.\d+\] points below float32"
-    ):
-        evaluation.check_drop([first, second], files, Verify())
-    assert evaluation.with_drops([{"file": "b"}], said, labels, files[1:]) == [{"file": "b"}]
+    evaluation.check_drop([first], artifacts(a="float32"), Verify())
+
+
+def test_files_of_other_precisions_alone_are_held_against_the_keras_graph(tmp_path):
+    x = keras.Input((4,), name="vector")
+    model = keras.Model(x, keras.layers.Dense(3, activation="softmax", name="says")(x))
+    fed = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    labels = np.asarray(model(fed)).argmax(axis=1)
+    files = exporting.write(model, tmp_path, ["tflite"], ["float16"], None, lambda event: None)
+    asked = {"vector": fed}, labels, Verify(), model
+    (row,) = evaluation.judged(files, *asked, split=evaluation.GIVEN)[1]
+    assert (row["split"], row["against"], row["accuracy_drop"]) == ("given", "model.keras", 0.0)
+    swapped = [weights[..., ::-1] for weights in model.get_weights()]
+    model.set_weights(swapped)
+    labels[:] = np.asarray(model(fed)).argmax(axis=1)
+    with pytest.raises(GateError, match=r"^model_float16\.tflite: accuracy .* points below float32 \(model\.keras\)"):
+        evaluation.judged(files, *asked, split=evaluation.GIVEN)
+    with_float = exporting.write(model, tmp_path, ["tflite"], ["float32", "float16"], None, lambda event: None)
+    assert [row.get("against") for row in evaluation.judged(with_float, *asked)[1]] == [None, "model.tflite"]
 
 
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (6000,), (5000, 2)], ids=str)

@@ -19,7 +19,7 @@ from edgeml.errors import DataError, EdgemlError, IntegrityError, ParityError, T
 from edgeml.precisions import FILES, IO, PRECISIONS
 from edgeml.report.snippets import snippets
 from edgeml.samples import Samples
-from edgeml.verbs import examine, make
+from edgeml.verbs import examine, feed, make
 
 L = keras.layers
 BOTH = ("float32", "int8")
@@ -158,7 +158,7 @@ def test_rows_of_files_that_differ_are_counted(tmp_path):
 
 
 def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
-    model, x = separable(), pictures(40)
+    model, x = keras.Sequential([keras.Input((12, 12, 3)), separable()], name="net"), pictures(40)
     model.save(tmp_path / "net.keras")
     classes = model.predict(x, verbose=0).argmax(axis=1)
     np.savez(tmp_path / "x.npz", x=x, y=(classes + (np.arange(40) < 4)) % 5)
@@ -170,23 +170,72 @@ def test_the_command_line_says_precision_and_io_and_reads_classes(tmp_path):
     assert all(entry["quantization"]["input"] == {} for entry in models.values())
     metrics = bundle.read(tmp_path / "out")["metrics"]
     assert sorted(row["file"] for row in metrics) == sorted(models)
+    assert {(row["split"], row["against"]) for row in metrics} == {("given", "model.keras")}
     assert all(row["accuracy"] == pytest.approx(0.9, abs=0.06) and row["samples"] == 40 for row in metrics)
     assert all(0 < row["calibration_error"] < 1 for row in metrics)
     assert "n=40" in text
+    assert "test accuracy" not in text
+    assert "interval on the given samples" in (tmp_path / "out" / "README.md").read_text()
     assert "the 40 samples that came with their classes" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(UsageError, match=r"^io: got 'real'; native or float32 is allowed\."):
         make.export_model(*ask[:3], "real", *ask[4:], lambda event: None, None)
 
 
-def test_what_cannot_be_the_classes_of_samples_is_said():
-    found, heard = Samples({"pixels": pictures(8)}, np.arange(8), "y"), []
-    assert make.truth_of(found, separable(), None, heard.append) is None
-    (event,) = heard
-    assert event.message.startswith(
-        "warning: no accuracy by 'y' of --samples. truth: holds other values than 0, 1, … 4"
-    )
-    assert make.truth_of(replace(found, truth=None), separable(), None, heard.append) is None
-    assert len(heard) == 1
+def sequential():
+    """Ends in a distribution over three classes."""
+    return keras.Sequential([keras.Input((4,)), L.Dense(3, activation="softmax")], name="net")
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (np.arange(8), "'y': holds other values than 0, 1, … 2, such as 3"),
+        (np.arange(7) % 3, r"'y': shape \(7,\)"),
+        (np.array(list("abcdabcd")), "'y': class 'a' is none of the labels; no labels are given"),
+        (np.arange(8).astype(object), "'y' holds Python objects"),
+    ],
+)
+def test_what_cannot_be_the_classes_of_a_classifier_ends_its_export(tmp_path, y, says):
+    place = tmp_path / "x.npz"
+    np.savez(place, x=pictures(8, (4,)), y=y)
+    with pytest.raises(DataError, match=rf"^{place}: {says}"):
+        feed.truth_of(feed.read(place, sequential(), None, is_labelled=True), place, sequential(), None, print)
+
+
+def heard_of(found, where, model):
+    """Return the classes that are taken of samples, and the lines that say why there are none."""
+    heard = []
+    return feed.truth_of(found, where, model, None, heard.append), [event.message for event in heard]
+
+
+def test_classes_are_of_no_use_to_a_model_that_tells_none_apart():
+    x, where = keras.Input((4,)), Path("x.npz")
+    found = Samples({"x": pictures(8, (4,))}, np.arange(8), "y")
+    values = [keras.Model(x, L.Dense(units)(x)) for units in (1, 3)]
+    for model in values:
+        truth, lines = heard_of(found, where, model)
+        assert truth is None
+        assert lines == [
+            "warning: x.npz: no accuracy: 'y' is of no use, the model is no classifier. Give labels if its values are"
+            " of classes."
+        ]
+    named = replace(found, truth=np.arange(8) % 3)
+    assert feed.truth_of(named, where, values[1], list("abc"), print).tolist() == [0, 1, 2] * 2 + [0, 1]
+    assert heard_of(replace(found, truth=np.eye(3)[[1] * 8]), where, sequential())[0].tolist() == [1] * 8
+    assert heard_of(replace(found, truth=None, truth_name=""), where, values[0]) == (None, [])
+    unused = replace(found, truth=None, truth_name="", unused="'y_train' is of training samples")
+    assert heard_of(unused, where, sequential())[1] == [
+        "warning: x.npz: no accuracy: 'y_train' is of training samples."
+    ]
+
+
+def test_class_folders_need_no_labels_where_they_are_only_to_hold_images(tmp_path):
+    found = Samples({"x": pictures(8, (4,))}, np.array(list("abababab")), "class folders")
+    truth, (line,) = heard_of(found, tmp_path, sequential())
+    assert truth is None
+    assert "class 'a' is none of the labels; no labels are given" in line
+    with pytest.raises(DataError, match="'class folders': class 'a' is none of the labels; the labels, x, y, z, are"):
+        feed.truth_of(found, tmp_path, sequential(), list("xyz"), print)
 
 
 def test_the_snippets_run_as_the_card_shows_them(every, monkeypatch):

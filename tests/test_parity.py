@@ -1,11 +1,12 @@
 """Parity must catch what a wrong file looks like, and say with which figure."""
 
+import keras
 import numpy as np
 import pytest
 from networks import nudge, pictures, separable
 
 from edgeml import exporting, parity, recipe, same_integers, verification
-from edgeml.ensemble import compile_ensemble
+from edgeml.ensemble import compile_ensemble, fold_ensemble, side_by_side
 from edgeml.errors import ParityError
 from edgeml.folding import fold_batch_norm
 from edgeml.parity import MIXTURE, SOFTMAX, VALUES, measure
@@ -253,6 +254,53 @@ def test_kind_of_output():
     assert parity.output_kinds(compile_ensemble(pair, (0.6, 0.4))) == [MIXTURE]
     assert parity.output_kinds(compile_ensemble(pair, (0.6, 0.4), "geometric")) == [SOFTMAX]
     assert parity.output_kinds(fold_batch_norm(compile_ensemble(pair, (0.6, 0.4))).model) == [MIXTURE]
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.6, 0.4)])
+def test_a_compiled_ensemble_is_a_mixture_whatever_it_is_called(weights, tmp_path):
+    graph = side_by_side([separable(seed=1), separable(seed=2)], weights)
+    whole = keras.Model(graph.inputs, keras.layers.Identity(name="named")(graph(graph.inputs)), name="mine")
+    for model in (graph, whole, fold_ensemble(graph).model, fold_batch_norm(whole).model):
+        assert parity.output_kinds(model) == [MIXTURE]
+        model.save(tmp_path / "model.keras")
+        assert parity.output_kinds(keras.models.load_model(tmp_path / "model.keras")) == [MIXTURE]
+    both = side_by_side([graph, separable(seed=3)], (0.7, 0.3))
+    assert parity.output_kinds(both) == [MIXTURE]
+
+
+def ending(end):
+    """A model that is called as compiled ensembles are."""
+    x = keras.Input((3,))
+    return keras.Model(x, end(*(keras.layers.Dense(4)(x) for _ in range(2))), name="ensemble")
+
+
+def softmaxes(*tensors):
+    return [keras.layers.Softmax()(tensor) for tensor in tensors]
+
+
+@pytest.mark.parametrize(
+    ("end", "kinds"),
+    [
+        (lambda a, b: a, [VALUES]),
+        (lambda a, b: [a, b], [VALUES, VALUES]),
+        (lambda a, b: keras.layers.Rescaling(0.5)(keras.layers.Add()([a, b])), [VALUES]),
+        (lambda a, b: keras.layers.Add()(softmaxes(a, b)), [VALUES]),  # rows sum to two
+        (lambda a, b: keras.layers.Rescaling(0.5, offset=0.1)(keras.layers.Add()(softmaxes(a, b))), [VALUES]),
+        (lambda a, b: keras.layers.Rescaling([0.5] * 4)(keras.layers.Add()(softmaxes(a, b))), [VALUES]),
+        (lambda a, b: [keras.layers.Rescaling(0.5)(keras.layers.Add()(softmaxes(a, b))), a], [VALUES, VALUES]),
+        (lambda a, b: [*softmaxes(a), b], [SOFTMAX, VALUES]),
+    ],
+)
+def test_a_name_makes_no_ensemble(end, kinds):
+    assert parity.output_kinds(ending(end)) == kinds
+
+
+def test_a_model_called_ensemble_is_proven_by_what_it_ends_in(tmp_path):
+    model, inputs = ending(lambda a, b: [a, b]), {}
+    inputs[model.inputs[0].name] = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    files = exporting.write(model, tmp_path, ["onnx"], ["float32"], None, lambda event: None)
+    rows = verification.prove(model, model, files, inputs, "samples", GATES)
+    assert {row.measure for row in rows} == {"share of the output range"}
 
 
 @pytest.fixture(scope="module")

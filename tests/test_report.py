@@ -852,6 +852,25 @@ def test_the_pareto_front_is_cheapest_first_and_never_falls():
     assert search_plots.pareto_front(points) == [(1, 0.6), (3, 0.9)]
 
 
+def test_pages_claim_no_test_split_for_samples_that_were_given(report):
+    assert "interval on the test split" in edgeml.report.model_card(report)
+    rows = report["manifest"]["metrics"]
+    for row in rows:
+        row.update(split="given", calibration_error=0.02, against="model.keras", accuracy_drop=0.003)
+    for gone in ("baselines", "selection", "confusion", "worst", "ensemble", "splits", "recipe", "finalists"):
+        report.pop(gone, None)
+    card, page = edgeml.report.model_card(report), edgeml.report.html(report)
+    for text in (card, page):
+        assert "test split" not in text
+        assert "test accuracy" not in text.lower()
+        assert "test samples" not in text
+        assert "the given samples" in text
+        assert "points are against the Keras model" in text
+    front = yaml.safe_load(card.split("---\n", 2)[1])["model-index"][0]["results"][0]
+    assert front["dataset"]["split"] == "the given samples"
+    assert front["metrics"][0]["name"] == "Accuracy, model.onnx"
+
+
 def test_the_card_has_front_matter_that_hubs_read(report):
     card = edgeml.report.model_card(report)
     _, front, body = card.split("---\n", 2)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "ensemble"
 OUTPUT = "probabilities"
+MEMBER = "member_"
 
 
 def compile_ensemble(
@@ -80,9 +81,14 @@ def side_by_side(models: Sequence[Any], weights: Sequence[float], mean: str = "a
     outputs = []
     for number, member in enumerate(members):
         model = logits(member.model) if mean == "geometric" else member.model
-        own = keras.Model(model.inputs, model.outputs[0], name=f"member_{number}")
+        own = keras.Model(model.inputs, model.outputs[0], name=f"{MEMBER}{number}")
         outputs.append(own(_resized(inputs, member.shape, number)))
     return keras.Model(inputs, _MEANS[mean](outputs, [member.weight for member in members]), name=NAME)
+
+
+def is_side_by_side(graph: Any) -> bool:
+    """Tell what ``side_by_side`` made of several members; a name alone makes no ensemble."""
+    return graph.name == NAME and any(layer.name == f"{MEMBER}0" for layer in graph._flatten_layers())
 
 
 def logits(model: Any) -> Any:

@@ -15,8 +15,8 @@ from edgeml.report import formats, plots, views
 from edgeml.report.snippets import snippets
 
 PIPELINES = ("image-classification", "tabular-classification")  # that the hub has of them
-METRICS = {  # of a manifest's row: the hub's name, and words
-    "accuracy": ("accuracy", "Test accuracy"),
+METRICS = {  # of a manifest's row: the hub's name, and words, but for the accuracy itself
+    "accuracy": ("accuracy", ""),
     "balanced_accuracy": ("balanced_accuracy", "Mean recall of the classes"),
     "calibration_error": ("expected_calibration_error", "Expected calibration error"),
 }
@@ -83,13 +83,14 @@ def dashed(value: Any) -> Any:
 
 
 def front_matter(view: views.Row) -> views.Row:
-    """Return the metadata that model hubs read; what test says of each precision is a metric of its own."""
+    """Return the metadata that model hubs read; what the samples say of each precision is a metric of its own."""
     manifest, name = view["manifest"], view["title"]
     source = (view.get("recipe") or {}).get("data") or {}
     data = str(source.get("name") or source.get("source") or name)
     task = TASKS.get(len(manifest.get("input", {}).get("shape", "")), "")
+    accuracy = view["told"]["accuracy"].capitalize()
     measured = [
-        {"type": metric, "value": round(one[key], 4), "name": f"{words}, {one.get('file')}"}
+        {"type": metric, "value": round(one[key], 4), "name": f"{words or accuracy}, {one.get('file')}"}
         for one in view["accuracies"]
         for key, (metric, words) in METRICS.items()
         if key in one
@@ -103,7 +104,7 @@ def front_matter(view: views.Row) -> views.Row:
     if measured:
         result = {
             "task": {"type": task or "other"},
-            "dataset": {"name": data, "type": data, "split": "test"},
+            "dataset": {"name": data, "type": data, "split": view["told"]["short"]},
             "metrics": measured,
         }
         front |= {"metrics": ["accuracy"], "model-index": [{"name": name, "results": [result]}]}

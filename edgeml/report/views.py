@@ -59,6 +59,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "outputs": tensors(manifest, "output"),
         "files": files,
         "accuracies": accuracies(files),
+        "told": told(manifest),
         "smallest": min((one for one in files if "bytes" in one), key=lambda one: one["bytes"], default={}),
         "fastest": min(here, key=lambda row: row.get("quiet_ms", float("inf")), default={}),
         "here": here,
@@ -166,7 +167,7 @@ def file_rows(manifest: Row, latency: list[Row]) -> list[Row]:
         {
             **{key: manifest.get("cost", {}).get(key) for key in ("params", "macs")},
             **file,
-            "test": first(manifest.get("metrics", []), file=file.get("path"), split="test"),
+            "test": first(manifest.get("metrics", []), file=file.get("path")),
             "parity": judged(manifest.get("parity", []), file.get("path")),
             "latency": first(latency, file=file.get("path")),
         }
@@ -229,8 +230,16 @@ def points(test: Row, base: Row) -> Row:
     return {"value": 100 * (test["accuracy"] - base["accuracy"])} if known_both else {}
 
 
+def told(manifest: Row) -> Row:
+    """Return what accuracy is called, and its samples: of a run a test split, of an exported model what was given."""
+    is_test = any(row.get("split") == "test" for row in manifest.get("metrics", []))
+    words = ("test accuracy", "test samples", "the test split", "test")
+    given = ("accuracy", "given samples", "the given samples", "the given samples")
+    return dict(zip(("accuracy", "samples", "split", "short"), words if is_test else given, strict=True))
+
+
 def accuracies(files: list[Row]) -> list[Row]:
-    """Return the test accuracy of the first file of each precision."""
+    """Return the accuracy of the first file of each precision."""
     found: dict[str, Row] = {}
     for file in files:
         if "accuracy" in file["test"]:

@@ -66,6 +66,7 @@ def functional(model: Any) -> Any:
 
 def output_names(model: Any) -> list[str]:
     """Return what a model calls its outputs: the keys of the dict that it returns, else its output layers' names."""
+    model = functional(model)
     returned = getattr(model, "_outputs_struct", None)
     if type(returned) is dict and len(returned) == len(model.outputs):
         return sorted(map(str, returned))  # as Keras flattens it

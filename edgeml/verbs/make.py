@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from edgeml import recipe_file, run_folder
 from edgeml.errors import DataError, UsageError
@@ -17,10 +14,7 @@ from edgeml.precisions import NATIVE
 from edgeml.recipe import Recipe
 from edgeml.records import Event
 from edgeml.terminal import table
-from edgeml.verbs import findings
-
-if TYPE_CHECKING:
-    from edgeml.samples import Samples
+from edgeml.verbs import feed, findings
 
 OnEvent = Callable[[Event], None]
 Document = dict[str, Any]
@@ -135,7 +129,8 @@ def _summary(manifest: Document, place: Path, root: Path | None) -> str:
     programs = [
         f"program  {one['target']}/ of {one['source']}, {one['tool']}: {said}" for one, said in _programs(manifest)
     ]
-    header = ["file", "bytes", "params", "MACs", "test accuracy [95 %]", "max diff", "quiet latency"]
+    accuracy = f"{views.told(manifest)['accuracy']} [95 %]"
+    header = ["file", "bytes", "params", "MACs", accuracy, "max diff", "quiet latency"]
     where = [f"bundle   {place}", f"report   {place / 'report.html'}"]
     if root is not None:
         where.append(f"run      {root}")
@@ -226,6 +221,7 @@ def export_model(
 ) -> tuple[str, Document]:
     """Export a Keras model file; ``frame``: layout, scale and offset as YAML, which a sidecar file may say, too."""
     from edgeml import bundle, exporting, foreign, framing
+    from edgeml.exportable import exportable
     from edgeml.model_export import export
     from edgeml.samples import read_labels
 
@@ -240,14 +236,16 @@ def export_model(
     exporting.check_request(targets, precisions, calibrated=files["calibration"] is not None, io=io)
     about = framing.read(source, frame)
     labels = about.labels if files["labels"] is None else read_labels(files["labels"])
-    model = foreign.load(source, custom_objects)
-    samples, calibration = (_samples(files[key], model, about.layout) for key in ("samples", "calibration"))
+    model = exportable(foreign.load(source, custom_objects), targets, precisions)
+    samples = feed.read(files["samples"], model, about.layout, is_labelled=feed.tells_classes(model, labels))
+    calibration = feed.read(files["calibration"], model, about.layout, is_labelled=False)
     if samples.inputs is None:
         on_event(Event("export", "warning: no --samples; parity is measured on random inputs"))
+    truth = feed.truth_of(samples, files["samples"], model, labels, on_event)
     export(
-        model, place, targets, precisions, samples=samples.inputs, truth=truth_of(samples, model, labels, on_event),
-        calibration=calibration.inputs, labels=labels, batch=batch, layout=about.layout, scale=about.scale,
-        offset=about.offset, io=io, on_event=on_event,
+        model, place, targets, precisions, samples=samples.inputs, truth=truth, calibration=calibration.inputs,
+        labels=labels, batch=batch, layout=about.layout, scale=about.scale, offset=about.offset, io=io,
+        on_event=on_event,
     )  # fmt: skip
     manifest = bundle.read(place)
     kept = [f"kept      {row['layer']}: {row['reason']}" for row in manifest["folding"]["kept"]]
@@ -255,32 +253,3 @@ def export_model(
     left_out = [f"no count  {name}: its MACs are in no figure" for name in manifest["cost"]["not_counted"]]
     text = "\n".join([folded, *kept, *left_out, "", _summary(manifest, place, None)])
     return text, _export_document(str(place), manifest)
-
-
-def truth_of(found: Samples, model: Any, labels: Sequence[str] | None, on_event: OnEvent) -> Any:
-    """Return the classes of samples; None where there are none, or something else, which a line says."""
-    from edgeml.model_inputs import true_classes
-
-    if found.inputs is None or found.truth is None:
-        return None
-    try:
-        return true_classes(model, found.inputs, found.truth, labels)
-    except DataError as error:
-        on_event(Event("export", f"warning: no accuracy by '{found.truth_name}' of --samples. {error}"))
-        return None
-
-
-def _samples(path: Path | None, model: Any, layout: str | None) -> Samples:
-    """Read samples as the files will take them: of images from a folder the axes are put in the layout's order."""
-    from edgeml import framing
-    from edgeml.samples import Samples, read_samples
-
-    if path is None:
-        return Samples(None)
-    own = framing.layout_of(model)
-    shapes = {tensor.name: framing.in_layout(tensor.shape[1:], own, framing.NHWC) for tensor in model.inputs}
-    found = read_samples(path, shapes)
-    if not path.is_dir():
-        return found
-    axes = (0, *framing.axes(framing.NHWC, layout or own))
-    return replace(found, inputs={name: np.transpose(x, axes) for name, x in (found.inputs or {}).items()})

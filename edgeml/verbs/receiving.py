@@ -67,7 +67,8 @@ def _lines(manifest: Document, files: Sequence[Document], count: int) -> Iterabl
     memory = f", arena about {arena:,} bytes (int8)" if arena and not measured else ""
     yield f"cost   {cost['params']:,} params, {cost['macs']:,} MACs per sample{memory}"
     yield ""
-    yield table(["file", "bytes", "test accuracy", "max difference", "quiet latency"], [_row(one) for one in files])
+    accuracy = views.told(manifest)["accuracy"]
+    yield table(["file", "bytes", accuracy, "max difference", "quiet latency"], [_row(one) for one in files])
     yield ""
     if devices:
         head = ["for devices", "made from", "flash bytes", "RAM bytes", "one inference", "agrees with its file"]
