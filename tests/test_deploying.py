@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from unittest.mock import Mock
 
 import keras
@@ -17,8 +18,8 @@ from edgeml import bundle, deploying, exporting, plugins, precisions, recipe, re
 from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
-from edgeml.runtimes import tflm
-from edgeml.targets import _c_program
+from edgeml.runtimes import open_model, tflm
+from edgeml.targets import _c_program, _c_sources
 from edgeml.tflite_operators import builtin_operators, edges
 from edgeml.verbs import examine, make
 
@@ -294,6 +295,16 @@ def test_the_program_computes_golden(c_sources, tmp_path):
     assert one.parity.passed
     assert (one.parity.samples, one.parity.what) == (64 + 16, "program = file")
     assert 0 < one.parity.range_error <= 1e-6
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_main_is_strict_c99(tmp_path):
+    reference = Path(__file__).parents[1] / "exported" / "digits_targets"
+    code, signature = (reference / "c" / "model.c").read_text(), open_model(reference / "model.onnx").signature
+    (tmp_path / "model.h").write_text(_c_sources.header(code))
+    (tmp_path / "main.c").write_text(_c_sources.main(code, signature))
+    ran("gcc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-c", "main.c", place=tmp_path)
+    assert (reference / "c" / "main.c").read_text() == (tmp_path / "main.c").read_text()
 
 
 def test_the_program_tells_another_result(c_sources, files, tmp_path):
