@@ -24,6 +24,7 @@ from test_inspection import KEYS
 
 import edgeml
 from edgeml import bundle, handover
+from edgeml.data import _table
 from edgeml.errors import IntegrityError
 from edgeml.handover.facts import pixel_range
 from edgeml.handover.literals import LITERALS
@@ -297,6 +298,9 @@ def table(tmp_path_factory):
 def test_tables_are_read_and_divided_as_in_training(table, tmp_path, text):
     (tmp_path / "rows.csv").write_text(text, newline="")
     assert table["read"](tmp_path / "rows.csv").tolist() == [[8, 4, 2], [2, 2, -1.5]]
+    if text[0] == "a":  # training wants a header
+        found = _table.read(tmp_path / "rows.csv")
+        assert found.numbers(found.header).tolist() == [[8, 8, 8], [2, 4, -6]]
 
 
 @pytest.mark.parametrize(
