@@ -48,6 +48,12 @@ import sys
 # What lies in this folder is what is checked: none of it is imported.
 _here = os.path.realpath(os.path.dirname(__file__))
 sys.path[:] = [place for place in sys.path if os.path.realpath(place or ".") != _here]
+
+try:
+    import numpy
+except ModuleNotFoundError as error:
+    print(f"{error}. Do: pip install numpy", file=sys.stderr)
+    sys.exit(2)
 """
 SHARED = re.compile(r"^from edgeml\.bundled\.(\w+) import (\(.*?\)|[^(\n]*)$", re.MULTILINE | re.DOTALL)
 

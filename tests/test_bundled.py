@@ -304,6 +304,16 @@ def test_nothing_that_lies_in_a_bundle_is_imported(copy):
     assert "1 files not in SHA256SUMS, not checked: numpy.py" in done.stdout
 
 
+def test_what_npm_installs_is_told_as_one(copy):
+    for name in ("a/x.js", "a/node_modules/y.js", "b.js"):
+        path = copy / "web" / "node_modules" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (copy / "web" / "package-lock.json").write_text("{}")
+    told = json.loads(run(copy, "verify.py", "--json").stdout)["unlisted"]
+    assert told == ["web/node_modules/", "web/package-lock.json"]
+
+
 def test_model_files_that_nobody_proved_are_refused(copy):
     shutil.copy(copy / "model.onnx", copy / "model_float16.onnx")
     for is_sealed in (False, True):
@@ -401,11 +411,25 @@ def test_benchmark_times_every_file_by_the_protocol(bundle, tmp_path):
     assert "noise floor" in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [("--rounds", "1"), ("--threads", "0"), ("--rounds", "many")])
-def test_benchmark_refuses_impossible_settings(bundle, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [(("--rounds", "0"), "2 to 10000 is allowed"), (("--threads", "257"), "1 to 256 is allowed"),
+     (("--rounds", "many"), "many; 2 to 10000"), (("--json", "/nonexistent/x"), "/nonexistent/x; a file in a"),
+     (("--json", "."), "a file in a folder that is there")],
+)  # fmt: skip
+def test_benchmark_refuses_impossible_settings(bundle, arguments, allowed):
     done = run(bundle, "benchmark.py", *arguments)
-    assert done.returncode == 2
-    assert arguments[0] in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    said = done.stderr.splitlines()[-1]
+    assert arguments[0] in said
+    assert allowed in said
+    assert len(done.stderr) < 500
+
+
+@pytest.mark.parametrize("script", ["verify.py", "benchmark.py"])
+def test_without_numpy_it_is_named(bundle, script):
+    done = subprocess.run([sys.executable, "-I", "-S", bundle / script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "No module named 'numpy'. Do: pip install numpy\n")
 
 
 def test_threads_are_passed_on(bundle, tmp_path):

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from unittest.mock import Mock
 
 import keras
@@ -18,7 +19,7 @@ from edgeml.errors import DataError, ParityError, TargetError, UsageError
 from edgeml.folding import fold_batch_norm
 from edgeml.report.formats import integer
 from edgeml.runtimes import open_model, tflm
-from edgeml.targets import Golden, _c_program
+from edgeml.targets import Golden, _c_program, _c_sources
 from edgeml.targets._onnx_metadata import with_metadata
 from edgeml.tflite_operators import builtin_operators, edges
 from edgeml.verbs import examine, make
@@ -308,6 +309,16 @@ def test_what_a_class_is_called_is_no_code(c_sources, files, tmp_path):
     plugins.get("targets", "c").deploy(evil, tmp_path / "c", Golden(GOLDEN, outputs))
     assert "pwned" not in (tmp_path / "c/model.c").read_text()
     assert (tmp_path / "c/model.c").read_bytes() == (c_sources[0] / "model.c").read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_main_is_strict_c99(tmp_path):
+    reference = Path(__file__).parents[1] / "exported" / "digits_targets"
+    code, signature = (reference / "c" / "model.c").read_text(), open_model(reference / "model.onnx").signature
+    (tmp_path / "model.h").write_text(_c_sources.header(code))
+    (tmp_path / "main.c").write_text(_c_sources.main(code, signature))
+    ran("gcc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-c", "main.c", place=tmp_path)
+    assert (reference / "c" / "main.c").read_text() == (tmp_path / "main.c").read_text()
 
 
 def test_the_program_tells_another_result(c_sources, files, tmp_path):

@@ -53,19 +53,36 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join([*table(rows, machine), *missing]))
     if options.json:
         document = {"results": rows, "machine": machine, "rounds": options.rounds, "openings": OPENINGS}
-        Path(options.json).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return DONE if rows else NOTHING_TIMED
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Time every model file of this bundle.")
-    parser.add_argument("--threads", type=int, default=1, choices=range(1, 257), metavar="N", help="default 1")
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, choices=range(2, 10_001), metavar="N", help=f"default {ROUNDS}"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE as well")
+    parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="default 1")
+    parser.add_argument("--rounds", type=whole(2, 10_000), default=ROUNDS, metavar="N", help=f"default {ROUNDS}")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the rows to FILE as well")
     return parser.parse_args(arguments)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a number of the command line."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text}; {least} to {most} is allowed")
+        return int(text)
+
+    return read
+
+
+def writable(text: str) -> Path:
+    """Return a path of the command line, if a file may be written there: it is asked before minutes of timing."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}; a file in a folder that is there, and may be written, is needed")
+    return path
 
 
 def measured(

@@ -28,6 +28,7 @@ from edgeml.bundled.opening import INSTALL, OPENERS, Run, as_input, golden_tenso
 PASSED, NOTHING_CHECKED, PARITY_FAILED, INTEGRITY_FAILED = 0, 2, 6, 8
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError, IndexError, zipfile.BadZipFile, EOFError)
 NEEDED = ("manifest.json", "golden.npz")
+INSTALLED = re.compile(r"(?<![^/])node_modules/.*")  # by npm, for the page: told as one
 SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
@@ -66,7 +67,8 @@ def checked(folder: Path, report: dict[str, Any]) -> None:
     report["integrity"] = {"passed": not problems, "files": count, "problems": problems}
     if problems:
         return
-    report["unlisted"] = sorted(set(lying(folder)) - set(summed(folder)) - {"SHA256SUMS"})
+    strangers = set(lying(folder)) - set(summed(folder)) - {"SHA256SUMS"}
+    report["unlisted"] = sorted({INSTALLED.sub("node_modules/", name) for name in strangers})
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     with np.load(folder / "golden.npz", allow_pickle=False) as archive:
         golden = {key: archive[key] for key in archive.files}

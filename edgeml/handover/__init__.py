@@ -2,8 +2,8 @@
 
     manifest ─► facts (size, range, layout, labels, quantization) ─► templates, one per language ─► run_onnx.py, cpp/, …
 
-Every text from outside becomes a literal of its language. Files of one input of fixed size get programs; for others
-the model card has the lines that run them.
+Every text from outside becomes a literal of its language. Files of one input of fixed size and one output get programs;
+for others the model card has the lines that run them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from edgeml.data.image_folder import FORMATS, MAX_MEGAPIXELS
 from edgeml.handover.element_types import LEAST_AND_MOST, TYPES
 from edgeml.handover.facts import facts
 from edgeml.handover.literals import LITERALS
@@ -92,5 +93,5 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.filters.update(LITERALS)
-    found.globals.update(types=TYPES, limits=LEAST_AND_MOST)
+    found.globals.update(types=TYPES, limits=LEAST_AND_MOST, formats=FORMATS, megapixels=MAX_MEGAPIXELS)
     return found

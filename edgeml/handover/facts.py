@@ -16,15 +16,14 @@ USUAL = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-128.0, 127.0))  # ranges of pi
 
 
 def facts(manifest: Mapping[str, Any]) -> Facts:
-    """Return what is to be filled in; nothing for files of several inputs, of other sizes or types than fixed."""
+    """Return what is to be filled in; nothing for files of several inputs or outputs, open sizes or unknown types."""
     inputs = manifest.get("inputs") or [manifest["input"]]
     outputs = manifest.get("outputs") or [manifest["output"]]
     shape = inputs[0].get("shape") or []
-    if len(inputs) > 1 or not shape or None in shape or inputs[0].get("dtype", "float32") not in TYPES:
+    types = {one.get("dtype", "float32") for one in (*inputs, *outputs)}
+    if len(inputs) > 1 or len(outputs) > 1 or not shape or None in shape or types - TYPES.keys():
         return {}
-    task = manifest["task"]
-    place = next((i for i, one in enumerate(outputs) if one["name"] == task.get("output")), 0)
-    labels = list(task.get("labels") or [])
+    labels = list(manifest["task"].get("labels") or [])
     layout = inputs[0].get("layout") or ""
     is_first = layout == "NCHW"
     height, width, channels = _image(shape, is_first)
@@ -33,6 +32,7 @@ def facts(manifest: Mapping[str, Any]) -> Facts:
         "input": inputs[0],
         "shape": tuple(shape),
         "size": prod(shape),
+        "rows": _rows(shape, height, channels, is_first),
         "is_image": channels in (1, 3),
         "height": height,
         "width": width,
@@ -41,18 +41,14 @@ def facts(manifest: Mapping[str, Any]) -> Facts:
         "low": low,
         "high": high,
         "divided_by": inputs[0].get("divided_by"),
-        "output": outputs[place],
-        "place": place,
-        "labels": labels if outputs[place].get("shape") == [len(labels)] else [],
-        "models": {target: models(manifest, target, place) for target in TARGETS},
+        "output": outputs[0],
+        "labels": labels if outputs[0].get("shape") == [len(labels)] else [],
+        "models": {target: models(manifest, target) for target in TARGETS},
     }
 
 
-def models(manifest: Mapping[str, Any], target: str, place: int) -> list[Facts]:
-    """Return the files of a target: path, batch, and what goes in and comes out (dtype; scale, zero_point if integers).
-
-    ``place``: which output.
-    """
+def models(manifest: Mapping[str, Any], target: str) -> list[Facts]:
+    """Return a target's files: path, batch, and what goes in and comes out (dtype; scale, zero_point if integers)."""
     found = []
     for entry in manifest["files"]:
         if entry.get("role") != "model" or entry.get("target") != target:
@@ -61,7 +57,7 @@ def models(manifest: Mapping[str, Any], target: str, place: int) -> list[Facts]:
         taken, given = (tensors(dict(manifest), entry, side) for side in ("input", "output"))
         found.append({
             "path": entry["path"], "batch": batch, "sizes": [batch, *taken[0]["shape"]], "input": _form(taken[0]),
-            "output": _form(given[place]),
+            "output": _form(given[0]),
         })  # fmt: skip
     return found
 
@@ -80,6 +76,13 @@ def _image(shape: list[int], is_channels_first: bool) -> tuple[int, int, int]:
         return 0, 0, 0
     height, width, channels = (*shape[1:], shape[0]) if is_channels_first else shape
     return height, width, channels
+
+
+def _rows(shape: list[int], height: int, channels: int, is_channels_first: bool) -> int:
+    """Return how many lines of a CSV may hold one window or image; none of what is neither."""
+    if len(shape) == 2:
+        return shape[0]
+    return height if channels == 1 or (channels == 3 and not is_channels_first) else 0
 
 
 def _form(tensor: Mapping[str, Any]) -> Facts:

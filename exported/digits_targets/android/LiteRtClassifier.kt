@@ -1,5 +1,6 @@
 // Written for LiteRT on Android, not run by us.
 import android.graphics.Bitmap
+import android.graphics.Canvas
 import android.graphics.Color
 import android.media.ThumbnailUtils
 import android.content.Context
@@ -12,9 +13,11 @@ private val LABELS = listOf("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 private const val SIZE = 64 // numbers of one sample
 private const val BATCH = 1 // a batch above one is filled with the one sample
 
-/** What the model takes of a picture: black is 0.0, white 16.0. */
+/** What the model takes of a picture, laid on white but not turned (turn it upright first): black is 0.0, white 16.0. */
 private fun values(bitmap: Bitmap): FloatArray {
-    val seen = ThumbnailUtils.extractThumbnail(bitmap, 8, 8) // the centre
+    val opaque = Bitmap.createBitmap(bitmap.width, bitmap.height, Bitmap.Config.ARGB_8888)
+    Canvas(opaque).apply { drawColor(Color.WHITE) }.drawBitmap(bitmap, 0f, 0f, null)
+    val seen = ThumbnailUtils.extractThumbnail(opaque, 8, 8) // the centre
     val values = FloatArray(SIZE)
     for (y in 0 until 8) for (x in 0 until 8) {
         val p = seen.getPixel(x, y)

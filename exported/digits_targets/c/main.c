@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
     clock_t taken = 0;
     while (fread(input_0, sizeof input_0, 1, rows) == 1 && fread(due_output_0, sizeof due_output_0, 1, rows) == 1) {
         const clock_t begun = clock();
-        model((const void *)input_0, output_0);
+        model((void *)input_0, output_0);
         taken += clock() - begun;
         ++count;
         compare((const float *)output_0, (const float *)due_output_0, sizeof output_0 / sizeof(float));

@@ -11,18 +11,20 @@ private let batch = 1  // a batch above one is filled with the one sample
 private typealias Input = Float32
 private typealias Output = Float32
 
-/// What the model takes of a picture: black is 0.0, white 16.0.
+/// What the model takes of a picture, laid on white but not turned (turn it upright first): black is 0.0, white 16.0.
 private func values(_ image: CGImage) -> [Double] {
     var pixels = [UInt8](repeating: 255, count: 256)
-    let context = CGContext(
-        data: &pixels, width: 8, height: 8, bitsPerComponent: 8, bytesPerRow: 32,
-        space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue)!
     let scale = max(8.0 / Double(image.width), 8.0 / Double(image.height))  // the centre of it
     let (w, h) = (Double(image.width) * scale, Double(image.height) * scale)
-    context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
-    context.fill(CGRect(x: 0, y: 0, width: 8, height: 8))
-    context.interpolationQuality = .high
-    context.draw(image, in: CGRect(x: (8.0 - w) / 2, y: (8.0 - h) / 2, width: w, height: h))
+    pixels.withUnsafeMutableBytes { memory in
+        let context = CGContext(
+            data: memory.baseAddress, width: 8, height: 8, bitsPerComponent: 8, bytesPerRow: 32,
+            space: CGColorSpaceCreateDeviceRGB(), bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue)!
+        context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
+        context.fill(CGRect(x: 0, y: 0, width: 8, height: 8))
+        context.interpolationQuality = .high
+        context.draw(image, in: CGRect(x: (8.0 - w) / 2, y: (8.0 - h) / 2, width: w, height: h))
+    }
     var values = [Double](repeating: 0, count: size)
     for i in 0..<64 {
         let (r, g, b) = (Int(pixels[4 * i]), Int(pixels[4 * i + 1]), Int(pixels[4 * i + 2]))

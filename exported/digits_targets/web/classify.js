@@ -8,11 +8,29 @@ const RUNS = 10; // per latency shown: a browser's clock is coarse
 const $ = (id) => document.getElementById(id);
 const canvas = $("seen").getContext("2d", { willReadFrequently: true });
 ort.env.wasm.numThreads = 1;
+let turn = 0; // counts what was asked for: only the last is answered
+let camera = null; // what it sends, while it is on
 
 function show(label, probability = "", latency = "") {
   $("label").value = label;
   $("probability").value = probability;
   $("latency").value = latency;
+}
+
+/** Say what went wrong; no answer of before is left. */
+function fail(error) {
+  next();
+  show(error.message);
+  delete $("label").dataset.values;
+  canvas.clearRect(0, 0, WIDTH, HEIGHT);
+}
+
+/** End what is going on; return the turn of what comes next. */
+function next() {
+  camera?.getTracks().forEach((track) => track.stop());
+  camera = $("video").srcObject = null;
+  $("camera").textContent = "Use the camera";
+  return ++turn;
 }
 
 /** Crop to the centre and resize, as in training; black is 0.0, white 16.0. */
@@ -42,12 +60,14 @@ function tensor(values) {
   return new ort.Tensor("float32", all, [1, 8, 8, 1]);
 }
 
-async function classify(session, image) {
+async function classify(session, image, asked) {
+  if (asked !== turn) return;
   const feeds = { ["image"]: tensor(pixels(image)) };
   let found = await session.run(feeds, ["probabilities"]); // the first run is slow
   const start = performance.now();
   for (let run = 0; run < RUNS; run++) found = await session.run(feeds, ["probabilities"]);
   const ms = (performance.now() - start) / RUNS;
+  if (asked !== turn) return;
   const raw = Array.from(found["probabilities"].data.slice(0, LABELS.length));
   const values = raw;
   $("label").dataset.values = JSON.stringify(values);
@@ -55,26 +75,36 @@ async function classify(session, image) {
   show(LABELS[best], `${(100 * values[best]).toFixed(2)} %`, `${ms.toFixed(2)} ms`);
 }
 
-async function film(session) {
-  const video = $("video");
-  video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  await video.play();
-  for (;;) {
-    await classify(session, video);
+async function film(session, asked) {
+  const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  if (asked !== turn) return stream.getTracks().forEach((track) => track.stop());
+  camera = stream;
+  $("camera").textContent = "Stop the camera";
+  $("video").srcObject = stream;
+  await $("video").play();
+  while (asked === turn) {
+    await classify(session, $("video"), asked);
     await new Promise(requestAnimationFrame);
   }
 }
 
+async function open(session, file, asked) {
+  const image = await createImageBitmap(file).catch((error) => { throw new Error(`${file.name}: not an image that can be read. ${error.message}`); });
+  await classify(session, image, asked);
+}
+
 async function main() {
   const session = await ort.InferenceSession.create("../model.onnx", { executionProviders: ["wasm"] });
-  const open = async (file) => file && classify(session, await createImageBitmap(file)).catch((error) => show(error.message));
-  $("file").onchange = () => open($("file").files[0]);
+  const begin = (work, asked = next()) => work(asked).catch((error) => asked === turn && fail(error));
+  const choose = (file) => file && begin((asked) => open(session, file, asked));
+  $("file").onclick = () => ($("file").value = ""); // the same file may be chosen again
+  $("file").onchange = () => choose($("file").files[0]);
   $("drop").ondragover = (event) => { event.preventDefault(); $("drop").classList.add("over"); };
   $("drop").ondragleave = () => $("drop").classList.remove("over");
-  $("drop").ondrop = (event) => { event.preventDefault(); $("drop").classList.remove("over"); open(event.dataTransfer.files[0]); };
-  $("camera").onclick = () => film(session).catch((error) => show(error.message));
+  $("drop").ondrop = (event) => { event.preventDefault(); $("drop").classList.remove("over"); choose(event.dataTransfer.files[0]); };
+  $("camera").onclick = () => (camera ? next() : begin((asked) => film(session, asked)));
   show("Ready");
   document.body.dataset.ready = "yes";
 }
 
-main().catch((error) => show(error.message));
+main().catch(fail);
