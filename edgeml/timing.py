@@ -2,6 +2,7 @@
 
 Every file is opened in several processes, pinned to the same cores, one thread each if not more are asked for. All are
 visited round-robin in an order shuffled every round; a visit is a few warm-ups and a block, whose times are all kept.
+A run is onnxruntime's ``session.run``, LiteRT's ``invoke()`` with the input in place, as a bundle's ``benchmark.py``.
 Quiet latency is what ``bundled.stopwatch`` says; p50, p90 and p99 of all runs stand beside it as "in this environment".
 No difference below the noise floor is claimed.
 """

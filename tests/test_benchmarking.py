@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import pictures, separable
+from sealing import resealed
 
 import edgeml
 from edgeml import benchmarking, bundle, run_folder
+from edgeml.benchmarking import NotCompared
 from edgeml.ensemble import compile_ensemble
-from edgeml.errors import DataError, UsageError
+from edgeml.errors import DataError, IntegrityError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.onnx_operators import onnx_operators
 from edgeml.runtimes import open_model
 from edgeml.targets import _straight
-from edgeml.verbs import examine
+from edgeml.verbs import examine, make, measuring, receiving
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +121,65 @@ def test_a_bundle_against_its_members_in_turn(place):
     assert all(0.5 < size[c.file] / size[c.against] < 1.1 for c in compared)
 
 
+@pytest.fixture(scope="module")
+def fours(folder, members):
+    """A bundle of files that take four samples at once, of a precision that no converter writes, too."""
+    graph = compile_ensemble(members, [0.5, 0.5])
+    return edgeml.export(graph, folder / "fours", precision="float32,float16", samples=pictures(8), batch=4)
+
+
+@pytest.mark.parametrize("against", ["naive", "members"])
+def test_counterparts_run_the_batch_of_the_files_that_they_are_compared_with(fours, against):
+    found = benchmarking.measured(fours, against)
+    compared = [Path(one.file).name for one in found.comparisons]
+    assert sorted(set(compared)) == ["model.onnx", "model.tflite"]
+    assert {one.batch for one in (*found.latencies, *found.comparisons)} == {4}
+    assert {(Path(one.file).name, one.against) for one in found.not_compared} == {
+        ("model_float16.onnx", against), ("model_float16.tflite", against),
+    }  # fmt: skip
+    assert {one.reason for one in found.not_compared} == {"it has float32 .onnx, float32 .tflite only"}
+
+
+def test_files_that_were_compared_with_nothing_stand_in_one_line():
+    same = [NotCompared(name, "naive", "it has float32 .onnx only") for name in ("a.onnx", "b.onnx")]
+    said = measuring._not_compared([*same, NotCompared("a.tflite", "b.tflite", "it runs another batch")])
+    assert said == [
+        "not compared with naive: a.onnx, b.onnx; it has float32 .onnx only",
+        "not compared with b.tflite: a.tflite; it runs another batch",
+    ]
+
+
+def test_a_rival_of_another_fixed_batch_is_told(fours, place):
+    found = benchmarking.measured([fours / "model.tflite"], against=place / "model.tflite")
+    assert found.comparisons == []
+    assert [(one.against, one.reason) for one in found.not_compared] == [
+        (str(place / "model.tflite"), "it runs another batch")
+    ]
+
+
+def test_the_terminal_names_the_batch_of_a_latency(fours):
+    screen, document = receiving.inspect(fours)
+    assert screen.count(", a batch of 4") == len(document["latency"]) == 4
+    assert make._summary(bundle.read(fours), fours, None).count("LiteRT, a batch of 4") == 2
+
+
+def test_of_a_bundle_with_a_changed_byte_nothing_is_timed(place, tmp_path):
+    shutil.copytree(place, tmp_path / "changed")
+    content = bytearray((tmp_path / "changed" / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "changed" / "model.onnx").write_bytes(content)
+    for measured in (edgeml.benchmark, benchmarking.operators):
+        with pytest.raises(IntegrityError, match=r"changed: not as it was made \(model.onnx: changed\)"):
+            measured(tmp_path / "changed")
+
+
 def test_a_single_network_has_no_members(folder, members, place, tmp_path):
     shutil.copytree(place, tmp_path / "single")
-    members[0].save(tmp_path / "single" / "model.keras")
-    with pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"):
+    members[0].save(tmp_path / "model.keras")
+    with (
+        resealed(tmp_path / "single", "model.keras", (tmp_path / "model.keras").read_bytes()),
+        pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"),
+    ):
         edgeml.benchmark(tmp_path / "single", against="members")
 
 

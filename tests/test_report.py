@@ -443,6 +443,20 @@ def test_the_first_sentence_says_what_came_out(page):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_latency_of_a_batch_says_so_wherever_it_stands(report):
+    for row in report["manifest"]["latency"]:
+        row["batch"] = 4
+    text = text_of(edgeml.report.html(report))
+    assert "0.0141 ms (model_int8.tflite, ai-edge-litert 2.3.0, 1 thread, a batch of 4)." in text
+    assert "fastest answer0.0141 msai-edge-litert 2.3.0, 1 thread, a batch of 4" in text
+    assert "Quiet latency: a batch of 4, the 10th percentile" in text
+    assert "Measured, a batch of 4 at a time: onnxruntime's session.run, of LiteRT invoke() with the input" in text
+    card = edgeml.report.model_card(report)
+    assert "0.0141 ms for a batch of 4 (" in card
+    assert "Quiet latency: a batch of 4, 10th" in card
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_what_parity_warns_of_is_on_both_pages(report):
     row = next(row for row in report["manifest"]["parity"] if row["file"] == "model_int8.onnx")
     row["warnings"] = ["SQNR 17.2 dB < 20 dB; look at its accuracy"]
