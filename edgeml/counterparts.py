@@ -65,7 +65,9 @@ def opened(place: Path, work: Path, on_event: OnEvent) -> Source:
         return Source(place, tuple(_files(folder, str)))
     if place.suffix == ".keras":
         on_event(Event("export", f"{place} in {PRECISION}"))
-        made = model_export.export(foreign.load(place), work / f"exported_{place.stem}", precision=PRECISION)
+        made = model_export.export(
+            foreign.load(place), work / f"exported_{place.stem}", precision=PRECISION, profile=False
+        )
         return Source(place, tuple(_files(made, lambda path: f"{place}: {path.name}")))
     if place.suffix not in SUFFIXES:
         raise DataError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import pictures, separable
+from networks import export, pictures, separable
 from sealing import resealed
 
 import edgeml
@@ -38,7 +38,7 @@ def run(folder, members):
     """A run as it lies there when its bundle is written."""
     root = folder / "run"
     graph = compile_ensemble(members, [0.5, 0.5])
-    made = edgeml.export(graph, folder / "made", samples=pictures(8))
+    made = export(graph, folder / "made", samples=pictures(8))
     for name, model in zip(("a", "b"), members, strict=True):
         (root / "finalists" / name).mkdir(parents=True)
         model.save(root / "finalists" / name / "model.keras")
@@ -68,7 +68,7 @@ def test_a_model_against_what_the_converters_write_of_it(folder, members):
 
 
 def test_int8_files_of_a_bundle_against_int8_of_the_converters(folder, members):
-    made = edgeml.export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
+    made = export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
     records, compared = edgeml.benchmark(made, against="naive")
     assert [(Path(c.file).name, c.against) for c in compared] == [
         ("model_int8.onnx", f"{made}: folded, quantize_static of tf2onnx"),
@@ -125,7 +125,7 @@ def test_a_bundle_against_its_members_in_turn(place):
 def fours(folder, members):
     """A bundle of files that take four samples at once, of a precision that no converter writes, too."""
     graph = compile_ensemble(members, [0.5, 0.5])
-    return edgeml.export(graph, folder / "fours", precision="float32,float16", samples=pictures(8), batch=4)
+    return export(graph, folder / "fours", precision="float32,float16", samples=pictures(8), batch=4)
 
 
 @pytest.mark.parametrize("against", ["naive", "members"])
