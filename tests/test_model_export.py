@@ -97,9 +97,8 @@ def test_a_bundle_holds_what_the_contract_says(made):
 
 def test_the_report_holds_the_time_of_every_operator_with_its_layers(made):
     profiles = json.loads((made / "report.json").read_text())["operators"]
-    assert [(one["file"], one["runs"], one["threads"], one["batch"], one["problem"]) for one in profiles] == [
-        (name, 1_000, 1, 1, None) for name in FOUR
-    ]
+    assert sorted(one["file"] for one in profiles) == FOUR
+    assert {(one["runs"], one["threads"], one["batch"], one["problem"]) for one in profiles} == {(1_000, 1, 1, None)}
     names = {layer.name for layer in keras.saving.load_model(made / "model.keras").layers}
     weighted = {"stem", "depthwise", "middle", "separable", "hidden", "logits"}
     for one in profiles:
