@@ -20,12 +20,22 @@ Counts = int | Sequence[int]
 
 
 @dataclass(frozen=True)
+class NotCompared:
+    """A file that was to be compared with others, and why it was not."""
+
+    file: str
+    against: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Benchmark:
-    """What was measured, how it compares, and the files that have another batch than was asked for."""
+    """What was measured, how it compares, and the files of another batch than was asked for, or without counterpart."""
 
     latencies: list[Latency]
     comparisons: list[Comparison]
     left_out: list[LeftOut]
+    not_compared: list[NotCompared]
 
 
 def silent(event: Event) -> None:
@@ -74,7 +84,7 @@ def measured(
             Case(file.name, file.paths, file.precision, count, rows)
             for file in files
             for count in _numbers(threads)
-            for rows in ([None] if batch is None else _numbers(batch))
+            for rows in (_rows(file, pairs) if batch is None else _numbers(batch))
         ]
         on_event(Event("benchmark", f"{len(cases)} timings in {ROUNDS} rounds of {OPENINGS} processes each"))
         timed, left_out = timing.measured(cases)
@@ -85,7 +95,8 @@ def measured(
         for other in timed
         if (one.latency.file, other.latency.file) == (own.name, rival.name) and _setting(one) == _setting(other)
     ]
-    return Benchmark([one.latency for one in timed], compared, left_out)
+    alone = [] if against is None else _alone(files, pairs, compared, str(against))
+    return Benchmark([one.latency for one in timed], compared, left_out, alone)
 
 
 def operators(
@@ -100,6 +111,28 @@ def operators(
         cases = [Case(f.name, f.paths, f.precision, count) for f in files for count in _numbers(threads)]
         on_event(Event("profile", f"{len(cases)} files, {runs:,} runs each"))
         return timing.profiled(cases, runs=runs)
+
+
+def _rows(file: File, pairs: Sequence[tuple[File, File]]) -> Sequence[int | None]:
+    """Return how many rows go into a run: those of the files that it is compared with, where its own are free."""
+    if file.batch is not None:
+        return [None]
+    return list(dict.fromkeys(own.batch for own, rival in pairs if rival == file)) or [None]
+
+
+def _alone(
+    files: Sequence[File], pairs: Sequence[tuple[File, File]], compared: Sequence[Comparison], against: str
+) -> list[NotCompared]:
+    """Name the files that have no counterpart, and those whose counterpart runs another batch."""
+    kinds = dict.fromkeys(f"{rival.precision} {rival.suffix}" for _, rival in pairs)
+    paired = {file.name for pair in pairs for file in pair}
+    none = f"it has {', '.join(kinds)} only"
+    done = {(one.file, one.against) for one in compared}
+    return [NotCompared(file.name, against, none) for file in files if file.name not in paired] + [
+        NotCompared(own.name, rival.name, "it runs another batch")
+        for own, rival in pairs
+        if (own.name, rival.name) not in done
+    ]
 
 
 def _setting(timed: timing.Timed) -> tuple[int, int]:

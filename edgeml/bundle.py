@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import edgeml
 from edgeml import probes, run_folder
+from edgeml.bundled import verify as script
 from edgeml.errors import IntegrityError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.machine import conditions
@@ -40,6 +41,7 @@ OTHER_MACHINE_LIMITS = {
     "float32": 1e-4, "float16": 4e-3, "dynamic": 16 / 256, "int8": 16 / 256, "int16x8": 1 / 256,
 }  # fmt: skip
 OTHER_MACHINE_TOP1_MIN = 0.95
+SHOWN_PROBLEMS = 3
 FUTURE = "from __future__ import annotations\n"
 ALONE = """
 import os
@@ -228,6 +230,21 @@ def read(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise IntegrityError(f"{folder / MANIFEST}: changed, not JSON ({error}). Get the bundle again.") from error
     return found
+
+
+def check_unchanged(folder: Path) -> int:
+    """Hold a bundle against its sums; return how many files they list.
+
+    Raises:
+        UsageError: the folder is not a bundle. IntegrityError: a file was changed or is missing.
+    """
+    if not (folder / SUMS).is_file():
+        check_is_bundle(folder)
+    count, problems = script.integrity(folder)
+    if problems:
+        named = "; ".join(problems[:SHOWN_PROBLEMS])
+        raise IntegrityError(f"{folder}: not as it was made ({named}). Get the bundle again.")
+    return count
 
 
 def of_run(run: Path) -> Path:

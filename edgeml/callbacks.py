@@ -27,7 +27,7 @@ class ExportBest(keras.callbacks.Callback):  # type: ignore[misc]
         monitor: a metric of the epoch.
         mode: ``min``, ``max``, or ``auto``: ``max`` for metrics named after accuracy, AUC, precision, recall, F1, IoU.
         from_epoch: the first epoch, from 0, that may be exported.
-        options: further arguments of ``edgeml.export``.
+        options: further arguments of ``edgeml.export``; operators are timed only with ``profile=True``.
 
     Raises:
         UsageError: an unknown mode; an occupied folder; an epoch without that metric.
@@ -60,5 +60,5 @@ class ExportBest(keras.callbacks.Callback):  # type: ignore[misc]
         is_better = self.best is None or self.sign * value > self.sign * self.best
         if epoch < self.from_epoch or math.isnan(value) or not is_better:
             return
-        export(self.model, self.out, **self.options)
+        export(self.model, self.out, **{"profile": False, **self.options})
         self.best, self.best_epoch = value, epoch

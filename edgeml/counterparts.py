@@ -8,7 +8,7 @@ run      ─► those of its bundle             naive: of the trained networks; 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ PRECISION, INT8 = "float32", "int8"
 
 @dataclass(frozen=True)
 class File:
-    """A file to time, or several that are run one after the other."""
+    """A file to time, or several that are run one after the other; ``batch``: a fixed one that is known of it."""
 
     name: str
     paths: tuple[Path, ...]
     precision: str = "as in file"
+    batch: int | None = None
 
     @property
     def suffix(self) -> str:
@@ -56,17 +57,18 @@ def opened(place: Path, work: Path, on_event: OnEvent) -> Source:
 
     Raises:
         DataError: neither bundle, run nor model file. UsageError: a run without a bundle, or a folder that is neither.
+        IntegrityError: a bundle in which something was changed.
     """
     if place.is_dir():
         folder = bundle.of_run(place) if run_folder.is_run(place) else place
-        entries = bundle.models(bundle.read(folder))
-        return Source(
-            place, tuple(File(str(folder / e["path"]), (folder / e["path"],), e["precision"]) for e in entries)
-        )
+        bundle.check_unchanged(folder)
+        return Source(place, tuple(_files(folder, str)))
     if place.suffix == ".keras":
         on_event(Event("export", f"{place} in {PRECISION}"))
-        made = model_export.export(foreign.load(place), work / f"exported_{place.stem}", precision=PRECISION)
-        return Source(place, tuple(File(f"{place}: {p.name}", (p,), PRECISION) for p in _models(made)))
+        made = model_export.export(
+            foreign.load(place), work / f"exported_{place.stem}", precision=PRECISION, profile=False
+        )
+        return Source(place, tuple(_files(made, lambda path: f"{place}: {path.name}")))
     if place.suffix not in SUFFIXES:
         raise DataError(
             f"{place}: not a bundle, a run or a {' / '.join(SUFFIXES)} / .keras file. Export the model first."
@@ -74,8 +76,11 @@ def opened(place: Path, work: Path, on_event: OnEvent) -> Source:
     return Source(place, (File(str(place), (place,)),))
 
 
-def _models(folder: Path) -> list[Path]:
-    return [folder / entry["path"] for entry in bundle.models(bundle.read(folder))]
+def _files(folder: Path, called: Callable[[Path], str]) -> Iterator[File]:
+    """Yield the model files of a bundle."""
+    for entry in bundle.models(bundle.read(folder)):
+        path = folder / entry["path"]
+        yield File(called(path), (path,), entry["precision"], entry.get("batch"))
 
 
 def rival(path: str) -> File:
@@ -165,17 +170,19 @@ def _members(source: Source, folder: Path, on_event: OnEvent) -> list[File]:
         models = _apart(source.place)
     except ValueError as error:
         raise UsageError(f"{source.place}: {error}. --against {NAIVE} compares with the converters.") from error
-    targets: Sequence[str] = [
-        target for target in ("tflite", "onnx") if any(f.suffix == f".{target}" for f in source.files)
-    ]
-    made: dict[str, list[Path]] = {}
-    for number, model in enumerate(models):
-        place = folder / str(number)
-        place.mkdir()
-        for one in exporting.write(fold_batch_norm(model).model, place, targets, [PRECISION], None, on_event):
-            made.setdefault(one.path.suffix, []).append(one.path)
+    folded = [fold_batch_norm(model).model for model in models]
     title = f"{source.place}: its {len(models)} members in turn"
-    return [File(f"{title}, {suffix}", tuple(paths), PRECISION) for suffix, paths in made.items()]
+    found = []
+    for file in source.files:
+        if file.precision == PRECISION:
+            paths = []
+            for number, model in enumerate(folded):
+                place = folder / str(number)
+                place.mkdir(exist_ok=True)
+                asked = [file.suffix[1:]], [PRECISION], None, on_event
+                paths += [one.path for one in exporting.write(model, place, *asked, batch=file.batch)]
+            found.append(File(f"{title}, {file.suffix}", tuple(paths), PRECISION, file.batch))
+    return found
 
 
 def _apart(place: Path) -> list[Any]:

@@ -24,6 +24,7 @@ from edgeml import (
     latency_budget,
     manifests,
     nameplates,
+    profiling,
     proof,
     quantization,
     recipe_file,
@@ -56,7 +57,6 @@ def deliver(
     seconds: Seconds,
 ) -> dict[str, Any]:
     """Write the bundle of a run to ``place`` and return its manifest."""
-    bundle.check_place(place)
     recipe, graph = run.recipe, assembled.graph
     with bundle.staged(place) as folder:
         calibration = _calibration(run, arrays)
@@ -71,7 +71,6 @@ def deliver(
             asked = f"test ({len(arrays['test'][0])})", recipe.verify, on_event, _members(assembled)
             parity = prove(graph.folding.model, graph.trained, artifacts, samples, *asked)
         with timed(seconds, "benchmark"):
-            on_event(Event("benchmark", "interleaved rounds"))
             latency, standings = _benchmark(run, graph, artifacts, samples, on_event)
             models = proof.opened(run, assembled.field, controls)
             rivals = _rivals(run, assembled, controls, models, samples, on_event)
@@ -84,9 +83,11 @@ def deliver(
             )  # fmt: skip
             if assembled.compression:
                 fed = calibration, arrays["blend"], report["manifest"]
-                said_of_it = compressing.told(assembled.compression, artifacts, recipe, *fed)
-                report["compression"] = report["manifest"]["compression"] = said_of_it
+                report["compression"] = compressing.told(assembled.compression, artifacts, recipe, *fed)
+                report["manifest"]["compression"] = report["compression"]
             report["ensemble"]["proof"] = proof.table(rivals, said, np.asarray(arrays["test"][1]), recipe)
+        with timed(seconds, "profile"):
+            report["operators"] = profiling.of_files(graph.folding.model, artifacts, samples, latency, on_event)
         with timed(seconds, "bundle"):
             report["seconds"] = dict(seconds)
             (folder / "recipe.yaml").write_text(recipe_file.dump(recipe), "utf-8")
@@ -187,6 +188,7 @@ def _benchmark(
     Raises:
         GateError: it is over a limit.
     """
+    on_event(Event("benchmark", "interleaved rounds"))
     records = timing.measure(
         {a.path.name: a.path for a in artifacts}, samples, precision={a.path.name: a.precision for a in artifacts},
         threads=run.recipe.benchmark.threads,

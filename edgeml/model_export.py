@@ -20,6 +20,7 @@ from edgeml import (
     manifests,
     nameplates,
     precisions,
+    profiling,
     quantization,
     recipe,
     timing,
@@ -56,6 +57,7 @@ def export(
     offset: Numbers | None = None,
     io: str = precisions.NATIVE,
     gates: recipe.Verify | None = None,
+    profile: bool = True,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Path:
     """Write a proven bundle of a Keras model to ``out`` and return its path.
@@ -80,6 +82,7 @@ def export(
         offset: see ``scale``.
         io: what enters and leaves int8 and int16x8 files: "native" (integers) or "float32".
         gates: limits of parity.
+        profile: time the operators of each file as well, for the report.
         on_event: called as the work proceeds.
 
     Raises:
@@ -94,7 +97,6 @@ def export(
     own = exportable(model, to, precision)
     batch = _batch(own, batch)
     model = framing.framed(own, scale, offset, layout)
-    layout = layout or framing.layout_of(own)
     graph = fold(model, precisions.files(to, precision, io), strict=False)
     inputs, fed = _fed(model, samples, calibration, precision, framing.most(scale, offset))
     _check_labels(model, labels)
@@ -106,27 +108,33 @@ def export(
         form: Any = {"on_event": on_event, "batch": batch, "io": io}
         climbs = quantization.climbs(graph.folding.model, precision, fed, held, recipe.Quantize(), limits, **form)
         artifacts = exporting.write(graph.folding.model, folder, to, precision, fed, climbs=climbs, **form)
-        about = descriptions.of_model(graph.folding.model, inputs, layout.upper(), labels)
+        about = descriptions.of_model(graph.folding.model, inputs, (layout or framing.layout_of(own)).upper(), labels)
         artifacts = nameplates.put_on(artifacts, about)
         graph = replace(graph, cost=exporting.as_written(graph.cost, artifacts))
         graph.folding.model.save(folder / "model.keras")
         on_event(Event("verify", f"parity on {what}"))
         parity = prove(graph.folding.model, model, artifacts, inputs, what, limits, on_event)
-        latency = _timed(artifacts, inputs, on_event)
+        latency, operators = _timed(graph.folding.model, artifacts, inputs, profile, on_event)
         manifest = _manifest(place.name, about, graph, parity, latency, limits)
         if classes is not None:
             manifest["metrics"] = _metrics(graph.folding.model, artifacts, inputs, classes, limits, on_event)
-        manifests.write(folder, _report(manifest, graph, given == "random"), graph, artifacts, inputs, fed, "given",
-                        precisions.programs(to, precision), on_event)  # fmt: skip
+        manifests.write(folder, _report(manifest, graph, operators, given == "random"), graph, artifacts, inputs, fed,
+                        "given", precisions.programs(to, precision), on_event)  # fmt: skip
     return place
 
 
-def _timed(artifacts: Sequence[exporting.Artifact], inputs: Mapping[str, NDArray[Any]], on_event: Any) -> list[Latency]:
+def _timed(
+    model: Any,
+    artifacts: Sequence[exporting.Artifact],
+    inputs: Mapping[str, NDArray[Any]],
+    profile: bool,
+    on_event: Callable[[Event], None],
+) -> tuple[list[Latency], list[profiling.FileProfile]]:
     on_event(Event("benchmark", "interleaved rounds"))
     precision = {a.path.name: a.precision for a in artifacts}
-    return timing.measure(
-        {a.path.name: a.path for a in artifacts}, inputs, precision=precision, rounds=BENCHMARK_ROUNDS
-    )
+    files = {a.path.name: a.path for a in artifacts}
+    latency = timing.measure(files, inputs, precision=precision, rounds=BENCHMARK_ROUNDS)
+    return latency, profiling.of_files(model, artifacts, inputs, latency, on_event) if profile else []
 
 
 def _metrics(
@@ -240,7 +248,9 @@ def _manifest(
     }  # fmt: skip
 
 
-def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, Any]:
+def _report(
+    manifest: dict[str, Any], graph: Graph, operators: Sequence[profiling.FileProfile], random: bool
+) -> dict[str, Any]:
     notes = (
         ["Parity was measured on random inputs: give real samples for figures that mean something."] if random else []
     )
@@ -256,5 +266,6 @@ def _report(manifest: dict[str, Any], graph: Graph, random: bool) -> dict[str, A
             {"name": o.name, "kind": o.kind, "output_shape": list(o.output_shape), "params": o.params, "macs": o.macs}
             for o in graph.operators
         ],
+        "operators": operators,
         "gates": manifest["gates"], "seconds": {},
     }  # fmt: skip

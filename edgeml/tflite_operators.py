@@ -13,7 +13,7 @@ import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,15 @@ ACTIVATIONS = {0: "linear", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}
 BYTES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1, 10: 8}  # of TensorType: float32, float16, int32, …
 FLOAT32 = 0
 NUMBERS = {1: "<f2", 2: "<i4", 4: "<i8", 7: "<i2"}  # TensorType of biases; the rest are float32
+
+
+class Wired(NamedTuple):
+    """An operator as the format calls it (``CONV_2D``), the name of its first output, and its tensors by number."""
+
+    kind: str
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
 def tflite_operators(path: Path) -> tuple[Operator, ...]:
@@ -48,6 +57,15 @@ def builtin_operators(path: Path) -> list[tuple[str, str]]:
     return [
         (reader.kind(node), (reader.tensors[node.outputs[0]].name or b"").decode("utf-8", "replace"))
         for node in reader.graph.operators
+    ]
+
+
+def wired_operators(path: Path) -> list[Wired]:
+    """Return every operator of the main graph with the tensors that it reads and makes, in the file's order."""
+    reader = _Reader(path.read_bytes())
+    return [
+        Wired(kind, name, tuple(int(i) for i in node.inputs), tuple(int(i) for i in node.outputs))
+        for (kind, name), node in zip(builtin_operators(path), reader.graph.operators, strict=True)
     ]
 
 

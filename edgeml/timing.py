@@ -2,6 +2,7 @@
 
 Every file is opened in several processes, pinned to the same cores, one thread each if not more are asked for. All are
 visited round-robin in an order shuffled every round; a visit is a few warm-ups and a block, whose times are all kept.
+A run is onnxruntime's ``session.run``, LiteRT's ``invoke()`` with the input in place, as a bundle's ``benchmark.py``.
 Quiet latency is what ``bundled.stopwatch`` says; p50, p90 and p99 of all runs stand beside it as "in this environment".
 No difference below the noise floor is claimed.
 """
@@ -25,7 +26,7 @@ from edgeml import errors
 from edgeml.bundled import processes, stopwatch
 from edgeml.bundled.processes import Here, Local, Message, Refused, Server, Session
 from edgeml.bundled.stopwatch import OPENINGS, ROUNDS
-from edgeml.errors import DataError
+from edgeml.errors import DataError, EdgemlError
 from edgeml.runtimes import Arrays, OperatorTime, Profile, runtime_of
 from edgeml.timing_child import opened
 
@@ -163,11 +164,26 @@ def profiled(cases: Sequence[Case], inputs: Arrays | None = None, *, runs: int =
     Raises:
         UsageError: a runtime has no profiler. DataError: it cannot run a file.
     """
+    found = profiled_or_not(cases, [runs] * len(cases), inputs)
+    failed = next((one for one in found if isinstance(one, EdgemlError)), None)
+    if failed is not None:
+        raise failed
+    return [one for one in found if isinstance(one, Profiled)]
+
+
+def profiled_or_not(
+    cases: Sequence[Case], runs: Sequence[int], inputs: Arrays | None = None
+) -> list[Profiled | EdgemlError]:
+    """Do the same, each case so many times; where a profiler failed stands its error."""
     with _opened(cases, inputs) as (kept, sessions, _, place, _):
-        found = []
-        for case, session in zip(kept, sessions, strict=True):
-            paths, about = [str(path.resolve()) for path in case.paths], {"threads": case.threads, "runs": runs}
-            told = _asked("profile", case, session, paths=paths, inputs=str(place), **about)
+        found: list[Profiled | EdgemlError] = []
+        for case, session, count in zip(kept, sessions, runs, strict=True):
+            paths, about = [str(path.resolve()) for path in case.paths], {"threads": case.threads, "runs": count}
+            try:
+                told = _asked("profile", case, session, paths=paths, inputs=str(place), **about)
+            except EdgemlError as error:
+                found.append(error)
+                continue
             operators = tuple(OperatorTime(**one) for one in told.pop("operators"))
             found.append(Profiled(case.name, case.threads, Profile(operators, **told)))
     return found

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import pictures, separable
+from networks import export, pictures, separable
+from sealing import resealed
 
 import edgeml
 from edgeml import benchmarking, bundle, run_folder
+from edgeml.benchmarking import NotCompared
 from edgeml.ensemble import compile_ensemble
-from edgeml.errors import DataError, UsageError
+from edgeml.errors import DataError, IntegrityError, UsageError
 from edgeml.ledger import Ledger
 from edgeml.onnx_operators import onnx_operators
 from edgeml.runtimes import open_model
 from edgeml.targets import _straight
-from edgeml.verbs import examine
+from edgeml.verbs import examine, make, measuring, receiving
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def run(folder, members):
     """A run as it lies there when its bundle is written."""
     root = folder / "run"
     graph = compile_ensemble(members, [0.5, 0.5])
-    made = edgeml.export(graph, folder / "made", samples=pictures(8))
+    made = export(graph, folder / "made", samples=pictures(8))
     for name, model in zip(("a", "b"), members, strict=True):
         (root / "finalists" / name).mkdir(parents=True)
         model.save(root / "finalists" / name / "model.keras")
@@ -66,7 +68,7 @@ def test_a_model_against_what_the_converters_write_of_it(folder, members):
 
 
 def test_int8_files_of_a_bundle_against_int8_of_the_converters(folder, members):
-    made = edgeml.export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
+    made = export(members[0], folder / "int8", precision="int8", samples=pictures(32), calibration=pictures(32))
     records, compared = edgeml.benchmark(made, against="naive")
     assert [(Path(c.file).name, c.against) for c in compared] == [
         ("model_int8.onnx", f"{made}: folded, quantize_static of tf2onnx"),
@@ -119,10 +121,65 @@ def test_a_bundle_against_its_members_in_turn(place):
     assert all(0.5 < size[c.file] / size[c.against] < 1.1 for c in compared)
 
 
+@pytest.fixture(scope="module")
+def fours(folder, members):
+    """A bundle of files that take four samples at once, of a precision that no converter writes, too."""
+    graph = compile_ensemble(members, [0.5, 0.5])
+    return export(graph, folder / "fours", precision="float32,float16", samples=pictures(8), batch=4)
+
+
+@pytest.mark.parametrize("against", ["naive", "members"])
+def test_counterparts_run_the_batch_of_the_files_that_they_are_compared_with(fours, against):
+    found = benchmarking.measured(fours, against)
+    compared = [Path(one.file).name for one in found.comparisons]
+    assert sorted(set(compared)) == ["model.onnx", "model.tflite"]
+    assert {one.batch for one in (*found.latencies, *found.comparisons)} == {4}
+    assert {(Path(one.file).name, one.against) for one in found.not_compared} == {
+        ("model_float16.onnx", against), ("model_float16.tflite", against),
+    }  # fmt: skip
+    assert {one.reason for one in found.not_compared} == {"it has float32 .onnx, float32 .tflite only"}
+
+
+def test_files_that_were_compared_with_nothing_stand_in_one_line():
+    same = [NotCompared(name, "naive", "it has float32 .onnx only") for name in ("a.onnx", "b.onnx")]
+    said = measuring._not_compared([*same, NotCompared("a.tflite", "b.tflite", "it runs another batch")])
+    assert said == [
+        "not compared with naive: a.onnx, b.onnx; it has float32 .onnx only",
+        "not compared with b.tflite: a.tflite; it runs another batch",
+    ]
+
+
+def test_a_rival_of_another_fixed_batch_is_told(fours, place):
+    found = benchmarking.measured([fours / "model.tflite"], against=place / "model.tflite")
+    assert found.comparisons == []
+    assert [(one.against, one.reason) for one in found.not_compared] == [
+        (str(place / "model.tflite"), "it runs another batch")
+    ]
+
+
+def test_the_terminal_names_the_batch_of_a_latency(fours):
+    screen, document = receiving.inspect(fours)
+    assert screen.count(", a batch of 4") == len(document["latency"]) == 4
+    assert make._summary(bundle.read(fours), fours, None).count("LiteRT, a batch of 4") == 2
+
+
+def test_of_a_bundle_with_a_changed_byte_nothing_is_timed(place, tmp_path):
+    shutil.copytree(place, tmp_path / "changed")
+    content = bytearray((tmp_path / "changed" / "model.onnx").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "changed" / "model.onnx").write_bytes(content)
+    for measured in (edgeml.benchmark, benchmarking.operators):
+        with pytest.raises(IntegrityError, match=r"changed: not as it was made \(model.onnx: changed\)"):
+            measured(tmp_path / "changed")
+
+
 def test_a_single_network_has_no_members(folder, members, place, tmp_path):
     shutil.copytree(place, tmp_path / "single")
-    members[0].save(tmp_path / "single" / "model.keras")
-    with pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"):
+    members[0].save(tmp_path / "model.keras")
+    with (
+        resealed(tmp_path / "single", "model.keras", (tmp_path / "model.keras").read_bytes()),
+        pytest.raises(UsageError, match=r"single: its graph has no members. --against naive compares with"),
+    ):
         edgeml.benchmark(tmp_path / "single", against="members")
 
 

@@ -8,16 +8,22 @@ import shutil
 import subprocess
 import sys
 import venv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
 
 import edgeml.report
+from edgeml import timing_child
 from edgeml.bundle import copy_scripts
+from edgeml.bundled import benchmark
+from edgeml.runtimes import open_model, runtime_of
 
 SHAPE, CLASSES, SAMPLES = (4, 4, 1), 5, 64
 INPUT_SCALE = 16 / 255
@@ -409,6 +415,36 @@ def test_benchmark_times_every_file_by_the_protocol(bundle, tmp_path):
         assert row["load_ms"] > 0
         assert row["file"] in done.stdout
     assert "noise floor" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_script_times_what_edgeml_times(bundle, tmp_path, monkeypatch, name):
+    """One call of the runtime, no input put in place and no output taken: else the two would say other latencies."""
+    calls = []
+    for kind, methods in {InferenceSession: ["run"], Interpreter: ["set_tensor", "invoke", "get_tensor"]}.items():
+        for method in methods:
+            monkeypatch.setattr(kind, method, noted(calls, method, getattr(kind, method)))
+    path = bundle / name
+    asked = {"path": str(path), "paths": [str(path)], "names": ["pixels"], "given": ["probabilities"], "threads": 1}
+    timed = []
+    for opened in (benchmark.opened, partial(timing_child.opened, runtime_of(path)[1])):
+        told, prepare = opened(asked)
+        source = open_model(path).signature.inputs[0]
+        (fed,) = told.get("fed", [source.name])
+        np.savez(tmp_path / "inputs.npz", **{fed: np.zeros((1, *SHAPE), source.dtype)})
+        call = prepare({"inputs": str(tmp_path / "inputs.npz"), "rows": 1})
+        calls.clear()
+        call()
+        timed.append(list(calls))
+    assert timed == [["run" if path.suffix == ".onnx" else "invoke"]] * 2
+
+
+def noted(calls, name, method):
+    def called(*arguments):
+        calls.append(name)
+        return method(*arguments)
+
+    return called
 
 
 @pytest.mark.parametrize(

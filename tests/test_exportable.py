@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from networks import pictures, separable
+from networks import export, pictures, separable
 
 import edgeml
 from edgeml import bundle, manifests
@@ -86,15 +86,15 @@ def test_text_and_weights_that_are_no_numbers_are_refused():
 )
 def test_wrong_values_from_python_are_named(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
-        edgeml.export(separable(), tmp_path / "net", **options)
+        export(separable(), tmp_path / "net", **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_batch_other_than_the_models_own_is_refused(tmp_path):
     model = ending(L.Dense(3), (4,), batch_size=2)
     with pytest.raises(UsageError, match="batch: got 3; the model was built for 2"):
-        edgeml.export(model, tmp_path / "net", batch=3)
-    place = edgeml.export(model, tmp_path / "net")
+        export(model, tmp_path / "net", batch=3)
+    place = export(model, tmp_path / "net")
     assert [entry["batch"] for entry in bundle.models(bundle.read(place))] == [2, 2]
 
 
@@ -104,7 +104,7 @@ def test_inputs_that_float32_does_not_carry_are_told_apart_from_a_wrong_file(tmp
     x = keras.Input((500,), name="x")
     model = keras.Model(x, keras.ops.sin(1e7 * L.Dense(8, name="d")(L.Dense(500)(x))))
     with pytest.raises(ParityError, match="One rounding of the inputs changes the model's own outputs by"):
-        edgeml.export(model, tmp_path / "net")
+        export(model, tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +115,7 @@ def test_inputs_that_float32_does_not_carry_are_told_apart_from_a_wrong_file(tmp
 def test_loops_become_onnx_and_the_same_bytes_again(layer, tmp_path):
     keras.utils.set_random_seed(0)
     model = ending(layer())
-    first, second = (edgeml.export(model, tmp_path / name) for name in "ab")
+    first, second = (export(model, tmp_path / name) for name in "ab")
     assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
     assert bundle.read(first)["cost"]["not_counted"]
     assert edgeml.verify(first)["passed"]
@@ -134,7 +134,7 @@ def test_convolutions_over_one_axis_are_clean(tmp_path):
     for layer in model.layers:
         if getattr(layer, "bias", None) is not None:
             layer.bias.assign(np.arange(layer.bias.shape[0]) / 10)
-    found = nodes(edgeml.export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(size=(40, 32, 4))))
+    found = nodes(export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(size=(40, 32, 4))))
     # the input has one axis less than ONNX's Conv
     assert (found.count("Unsqueeze"), found.count("Pad"), found.count("Add")) == (1, 0, 0)
     assert found.count("Squeeze") <= 2
@@ -151,7 +151,7 @@ def test_an_embedding_in_int8(tmp_path):
     ]
     model = keras.Sequential([ids, *layers])
     x = np.random.default_rng(0).integers(0, 9, (60, 12))
-    place = edgeml.export(model, tmp_path / "net", precision="float32,int8", samples=x, calibration=x)
+    place = export(model, tmp_path / "net", precision="float32,int8", samples=x, calibration=x)
     assert edgeml.verify(place)["passed"]
     assert "Pad" not in nodes(place)
 
@@ -160,7 +160,7 @@ def test_one_channel_needs_no_reshape(tmp_path):
     model = keras.Sequential(
         [keras.Input((8, 8, 1), name="x"), L.Conv2D(4, 3, padding="same"), L.ReLU(), L.Conv2D(1, 1)]
     )
-    assert nodes(edgeml.export(model, tmp_path / "net", layout="nchw", batch=3)) == ["Conv", "Relu", "Conv"]
+    assert nodes(export(model, tmp_path / "net", layout="nchw", batch=3)) == ["Conv", "Relu", "Conv"]
 
 
 def test_outputs_are_called_as_the_model_calls_them(tmp_path):
@@ -171,7 +171,7 @@ def test_outputs_are_called_as_the_model_calls_them(tmp_path):
     twice = keras.Model(x, [tower(x), tower(L.ReLU()(x))])
     assert output_names(twice) == ["tower", "tower_1"]
     for name, model in (("dict", of_dict), ("twice", twice)):
-        manifest = bundle.read(edgeml.export(model, tmp_path / name))
+        manifest = bundle.read(export(model, tmp_path / name))
         assert [one["name"] for one in manifest["outputs"]] == output_names(model)
         assert manifest["task"] == {"kind": "other", "labels": [], "output": output_names(model)[0]}
         assert "labels.txt" not in [entry["path"] for entry in manifest["files"]]
@@ -179,7 +179,7 @@ def test_outputs_are_called_as_the_model_calls_them(tmp_path):
 
 def test_an_output_of_one_number_a_sample(tmp_path):
     x = keras.Input((3,), name="x")
-    place = edgeml.export(keras.Model(x, L.Reshape(())(L.Dense(1)(x))), tmp_path / "net")
+    place = export(keras.Model(x, L.Reshape(())(L.Dense(1)(x))), tmp_path / "net")
     assert bundle.read(place)["output"]["shape"] == []
     assert edgeml.verify(place)["passed"]
 
@@ -207,7 +207,7 @@ def test_the_lines_in_the_card_run_for_several_inputs_batches_and_integers(tmp_p
         [a, ids], [L.Dense(1, name="age")(joined), L.Dense(3, activation="softmax", name="kind")(joined)]
     )
     for options, prints in (({"batch": 3}, "0 1 2"), ({"layout": "nchw"}, "0 1 2")):
-        place = edgeml.export(model, tmp_path / next(iter(options)), **options)
+        place = export(model, tmp_path / next(iter(options)), **options)
         blocks = re.findall(r"```python\n(.*?)```", (place / "README.md").read_text(), re.DOTALL)
         assert len(blocks) == 2
         for block in blocks:
@@ -220,7 +220,7 @@ def test_functions_that_onnx_lacks_are_written_by_those_it_has(activation, tmp_p
     keras.utils.set_random_seed(0)
     layers = [L.Conv2D(4, 3), L.Activation(activation), L.GlobalAveragePooling2D(), L.Dense(2)]
     model = keras.Sequential([keras.Input((8, 8, 3), name="x"), *layers])
-    place = edgeml.export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(0, 3, (50, 8, 8, 3)))
+    place = export(model, tmp_path / "net", samples=np.random.default_rng(0).normal(0, 3, (50, 8, 8, 3)))
     assert {"gelu": "Erf", "celu": "Exp"}[activation] in nodes(place)
 
 
@@ -228,7 +228,7 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path):
     x = keras.Input((8,), name="x")
     model = keras.Model(x, L.Dense(2)(keras.ops.real(keras.ops.rfft(x)[0])))
     with pytest.raises(TargetError, match=r"onnx float32: '.*': '.*FFT.*' has no ONNX operator\. Change that"):
-        edgeml.export(model, tmp_path / "net", to="onnx")
+        export(model, tmp_path / "net", to="onnx")
 
 
 @pytest.mark.parametrize("pooled", [L.AveragePooling2D(8), L.AveragePooling2D(4), L.GlobalAveragePooling2D()])
@@ -240,7 +240,7 @@ def test_int8_onnx_has_the_biases_of_int8_tflite(pooled, tmp_path):
     model.layers[-1].bias.assign([5, -3, 2])
     x = np.random.default_rng(0).normal(size=(60, 8, 8, 3)).astype("float32")
     gates = edgeml.recipe.Verify(int8_min_sqnr_db=10, int8_min_cosine=0.9)  # means of noise vary little
-    place = edgeml.export(model, tmp_path / "net", precision="int8", samples=x, calibration=x, gates=gates)
+    place = export(model, tmp_path / "net", precision="int8", samples=x, calibration=x, gates=gates)
     onnx_file, tflite_file = (open_model(place / f"model_int8.{kind}") for kind in ("onnx", "tflite"))
     (one,), (two,) = (file.predict({"x": x}).values() for file in (onnx_file, tflite_file))
     step = tflite_file.signature.outputs[0].scale
@@ -257,7 +257,7 @@ def test_a_lost_bias_is_found(monkeypatch, tmp_path):
     keras.utils.set_random_seed(0)
     layers = [L.Conv2D(4, 1), L.AveragePooling2D(8), L.Flatten(), L.Dense(3, bias_initializer="ones")]
     x = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype("float32")
-    place = edgeml.export(keras.Sequential([keras.Input((8, 8, 3)), *layers]), tmp_path / "net", precision="int8",
+    place = export(keras.Sequential([keras.Input((8, 8, 3)), *layers]), tmp_path / "net", precision="int8",
                           samples=x, calibration=x)  # fmt: skip
     method = next(f["quantization"]["method"] for f in bundle.read(place)["files"] if f["path"] == "model_int8.onnx")
     assert method.startswith("static quantization by onnxruntime")
@@ -265,7 +265,7 @@ def test_a_lost_bias_is_found(monkeypatch, tmp_path):
 
 
 def test_a_fixed_batch_is_counted_and_told_alike(tmp_path):
-    place = edgeml.export(separable(), tmp_path / "net", batch=4)
+    place = export(separable(), tmp_path / "net", batch=4)
     macs = bundle.read(place)["cost"]["macs"]
     assert sum(o.macs for o in onnx_operators(place / "model.onnx")) == 4 * macs
     assert sum(o.macs for o in tflite_operators(place / "model.tflite")) == 4 * macs
@@ -276,14 +276,14 @@ def test_a_fixed_batch_is_counted_and_told_alike(tmp_path):
 def test_extremes_judge_a_file_unless_the_model_itself_is_all_rounding_there(monkeypatch, tmp_path):
     """Flat pictures make a network with tiny deviations amplify its own rounding; a file cannot be held to that."""
     model, x = separable(), pictures(60)
-    place = edgeml.export(model, tmp_path / "steady", to="onnx", samples=x)
+    place = export(model, tmp_path / "steady", to="onnx", samples=x)
     with np.load(place / "golden.npz") as archive:
         assert not archive["inputs"][48].any()  # the first extreme: zeros
     monkeypatch.setattr(manifests, "own_rounding", lambda reference, inputs, outputs: {"scores": np.eye(64)[48]})
-    place = edgeml.export(model, tmp_path / "unsteady", to="onnx", samples=x)
+    place = export(model, tmp_path / "unsteady", to="onnx", samples=x)
     with np.load(place / "golden.npz") as archive:
         assert archive["inputs"][48].any()
     assert edgeml.verify(place)["passed"]
     monkeypatch.setitem(bundle.OTHER_MACHINE_LIMITS, "float32", 1e-12)
     with pytest.raises(ParityError, match=r"model.onnx: on extreme inputs .* output 'scores' differs by"):
-        edgeml.export(model, tmp_path / "off", to="onnx", samples=x)
+        export(model, tmp_path / "off", to="onnx", samples=x)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from networks import pictures, separable
+from networks import export, pictures, separable
 from sealing import resealed
 
 import edgeml
@@ -61,7 +61,7 @@ def nodes(path):
 @pytest.fixture(scope="module")
 def bundle_of_several(tmp_path_factory):
     place = tmp_path_factory.mktemp("several") / "net"
-    return edgeml.export(several(), place, samples=inputs_of_several(), labels=list("abcd"))
+    return export(several(), place, samples=inputs_of_several(), labels=list("abcd"))
 
 
 def test_several_inputs_and_outputs_keep_their_names_types_and_order(bundle_of_several):
@@ -98,7 +98,7 @@ def test_a_wrong_second_output_is_found(bundle_of_several, tmp_path):
 
 def test_several_in_int8_and_batches(tmp_path):
     samples = inputs_of_several()
-    place = edgeml.export(
+    place = export(
         several(), tmp_path / "net", precision=BOTH, samples=samples, calibration=samples, batch=3,
         gates=edgeml.recipe.Verify(int8_min_sqnr_db=10),
     )  # fmt: skip
@@ -127,7 +127,7 @@ def test_samples_that_do_not_fit_several_inputs(change, message, tmp_path):
     samples = inputs_of_several()
     change(samples)
     with pytest.raises(DataError, match=message):
-        edgeml.export(several(), tmp_path / "net", samples=samples)
+        export(several(), tmp_path / "net", samples=samples)
 
 
 # ---- layout and scaling
@@ -136,7 +136,7 @@ def test_samples_that_do_not_fit_several_inputs(change, message, tmp_path):
 def test_another_layout_costs_no_transposition_and_computes_the_same(tmp_path):
     samples, model = inputs_of_several(ids=False), several(ids=False)
     turned = samples | {"image": samples["image"].transpose(0, 3, 1, 2)}
-    place = edgeml.export(model, tmp_path / "net", samples=turned, layout="nchw")
+    place = export(model, tmp_path / "net", samples=turned, layout="nchw")
     manifest = bundle.read(place)
     assert [(t["shape"], t["layout"]) for t in manifest["inputs"]] == [([3, 16, 12], "NCHW"), ([5], "NC")]
     assert "Transpose" not in nodes(place / "model.onnx")
@@ -151,7 +151,7 @@ def test_another_layout_costs_no_transposition_and_computes_the_same(tmp_path):
 @pytest.mark.parametrize(("scale", "offset"), [(1 / 255, None), (Fraction(2, 255), -1), ([0.1, 0.2, 0.3], [1, 2, 3])])
 def test_scaling_goes_into_the_first_layer(scale, offset, tmp_path):
     model, x = separable(), 255 * pictures(40)
-    place = edgeml.export(model, tmp_path / "net", samples=x, scale=scale, offset=offset)
+    place = export(model, tmp_path / "net", samples=x, scale=scale, offset=offset)
     factor, shift = framing.numbers(scale, 1.0), framing.numbers(offset, 0.0)
     expected = model.predict((factor * x + shift).astype("float32"), verbose=0)
     for name in ("model.onnx", "model.tflite"):
@@ -183,12 +183,12 @@ def test_a_model_with_channels_first_is_turned_the_other_way():
 )
 def test_frames_that_do_not_fit(options, message, tmp_path):
     with pytest.raises(UsageError, match=message):
-        edgeml.export(separable(), tmp_path / "net", **options)
+        export(separable(), tmp_path / "net", **options)
 
 
 def test_a_scale_for_several_inputs_is_refused(tmp_path):
     with pytest.raises(UsageError, match="the model has the inputs ids, image, vector; one is allowed"):
-        edgeml.export(several(), tmp_path / "net", scale=0.5)
+        export(several(), tmp_path / "net", scale=0.5)
 
 
 # ---- the sidecar file and the flags

@@ -18,11 +18,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from networks import pictures, randomise, separable
+from networks import export, pictures, randomise, separable
 from PIL import Image
 from test_inspection import KEYS
 
-import edgeml
 from edgeml import bundle, handover
 from edgeml.data import _table
 from edgeml.errors import IntegrityError
@@ -44,7 +43,7 @@ def made(tmp_path_factory):
     """A bundle of images of 12 x 12 colours, 0 to 255, whose classes have the worst of names."""
     x = np.round(255 * pictures(80, SHAPE)).astype("float32")
     place = tmp_path_factory.mktemp("handover") / "images"
-    return edgeml.export(separable(), place, precision="float32,int8", samples=x, calibration=x, labels=NASTY,
+    return export(separable(), place, precision="float32,int8", samples=x, calibration=x, labels=NASTY,
                          scale=1 / 255)  # fmt: skip
 
 
@@ -247,9 +246,7 @@ def signals(tmp_path_factory):
     x = randomise(keras.Model(inputs, x))
     samples = np.random.default_rng(0).normal(0, 1, (40, 10, 2)).astype("float32")
     place = tmp_path_factory.mktemp("handover") / "windows"
-    return edgeml.export(
-        x, place, precision="int8", samples=samples, calibration=samples, labels=["a", "b", "c"]
-    ), samples
+    return export(x, place, precision="int8", samples=samples, calibration=samples, labels=["a", "b", "c"]), samples
 
 
 def test_windows_are_read_from_rows(signals, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from networks import nudge, pictures, separable
+from networks import export, nudge, pictures, separable
 from sealing import resealed
 
 import edgeml
@@ -95,11 +95,23 @@ def test_a_bundle_holds_what_the_contract_says(made):
             assert quantization["input"]["dtype"] in ("int8", "uint8")
 
 
+def test_the_report_holds_the_time_of_every_operator_with_its_layers(made):
+    profiles = json.loads((made / "report.json").read_text())["operators"]
+    assert sorted(one["file"] for one in profiles) == FOUR
+    assert {(one["runs"], one["threads"], one["batch"], one["problem"]) for one in profiles} == {(1_000, 1, 1, None)}
+    names = {layer.name for layer in keras.saving.load_model(made / "model.keras").layers}
+    weighted = {"stem", "depthwise", "middle", "separable", "hidden", "logits"}
+    for one in profiles:
+        told = {layer for operator in one["operators"] for layer in operator["layers"]}
+        assert weighted <= told <= names, one["file"]
+        assert 0 < sum(operator["ms"] for operator in one["operators"]) <= one["run_ms"]
+
+
 @pytest.fixture(scope="module", params=IO)
 def every(request, tmp_path_factory):
     """A bundle of all files that there are."""
     place = tmp_path_factory.mktemp("every") / request.param
-    return request.param, edgeml.export(separable("hard_swish"), place, precision=list(PRECISIONS), io=request.param,
+    return request.param, export(separable("hard_swish"), place, precision=list(PRECISIONS), io=request.param,
                                         samples=pictures(80), calibration=pictures(64))  # fmt: skip
 
 
@@ -290,7 +302,7 @@ def test_one_flipped_bit_is_found(made, name):
 
 def test_a_file_that_computes_something_else_is_found(made):
     """Sums that fit, as whoever made them; only the golden tensors tell."""
-    other = edgeml.export(separable(seed=5), made.parent / "other", precision=("int8",), to=("onnx",),
+    other = export(separable(seed=5), made.parent / "other", precision=("int8",), to=("onnx",),
                           samples=pictures(32), calibration=pictures(32))  # fmt: skip
     with (
         resealed(made, "model_int8.onnx", (other / "model_int8.onnx").read_bytes()),
@@ -337,7 +349,7 @@ def test_a_folder_that_is_no_bundle(tmp_path):
 def test_the_example_of_the_book(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 64, 64, 3)).astype("float32")
-    place = edgeml.export(book_example(), tmp_path / "book", precision=BOTH, samples=pixels, calibration=pixels)
+    place = export(book_example(), tmp_path / "book", precision=BOTH, samples=pixels, calibration=pixels)
     assert edgeml.verify(place)["passed"]
     manifest = bundle.read(place)
     assert manifest["folding"] == {"folded": [], "kept": []}
@@ -346,7 +358,7 @@ def test_the_example_of_the_book(tmp_path):
 
 
 def test_without_samples_inputs_are_random_and_the_report_says_so(tmp_path):
-    place = edgeml.export(separable(), tmp_path / "net", to=("onnx",))
+    place = export(separable(), tmp_path / "net", to=("onnx",))
     report = json.loads((place / "report.json").read_text())
     assert any("random" in note for note in report["data_notes"])
     assert bundle.read(place)["parity"][0]["inputs"] == "random (64)"
@@ -357,7 +369,7 @@ def test_outputs_that_are_no_probabilities(head, classes, tmp_path):
     model = separable(classes=classes, head=head)
     if head == "linear":
         model.get_layer("logits").kernel.assign(1000 * model.get_layer("logits").kernel)
-    place = edgeml.export(model, tmp_path / head, precision=BOTH, samples=pictures(60), calibration=pictures(60))
+    place = export(model, tmp_path / head, precision=BOTH, samples=pictures(60), calibration=pictures(60))
     assert edgeml.verify(place)["passed"]
     assert golden.keras_row(place)["passed"]
     assert (place / "report.html").stat().st_size > 1000
@@ -371,20 +383,20 @@ def test_a_subclassed_model_is_refused(tmp_path):
     model = Own()
     model(np.zeros((1, 4, 4, 3), "float32"))
     with pytest.raises(EdgemlError, match="Own"):
-        edgeml.export(model, tmp_path / "own")
+        export(model, tmp_path / "own")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_is_not_built_is_refused(tmp_path):
     with pytest.raises(EdgemlError, match="uild"):
-        edgeml.export(keras.Sequential([L.Dense(3)]), tmp_path / "unbuilt")
+        export(keras.Sequential([L.Dense(3)]), tmp_path / "unbuilt")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_layers_that_are_not_counted_are_exported_and_named(tmp_path):
     sequence = keras.Input((6, 4), name="sequence")
     model = keras.Model(sequence, L.Dense(3, activation="softmax")(L.SimpleRNN(5, unroll=True, name="recur")(sequence)))
-    place = edgeml.export(model, tmp_path / "net")
+    place = export(model, tmp_path / "net")
     assert bundle.read(place)["cost"]["not_counted"] == ["recur"]
     assert edgeml.verify(place)["passed"]
 
@@ -393,7 +405,7 @@ def test_a_free_input_size_cannot_be_exported(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), L.Conv2D(4, 3), L.GlobalAveragePooling2D()])
     for samples in (None, pictures(8)):
         with pytest.raises(TargetError, match="every size but the batch must be fixed"):
-            edgeml.export(model, tmp_path / "free", samples=samples)
+            export(model, tmp_path / "free", samples=samples)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -421,7 +433,7 @@ def test_a_free_input_size_cannot_be_exported(tmp_path):
 )  # fmt: skip
 def test_bad_input_is_named_and_nothing_is_written(options, error, message, tmp_path):
     with pytest.raises(error, match=message) as raised:
-        edgeml.export(separable(), tmp_path / "deep" / "mine", **options)
+        export(separable(), tmp_path / "deep" / "mine", **options)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == [] or list((tmp_path / "deep").iterdir()) == []
 
@@ -430,14 +442,14 @@ def test_an_occupied_folder_is_refused_before_any_work(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="holds something that is not a bundle"):
-        edgeml.export(None, tmp_path / "mine")
+        export(None, tmp_path / "mine")
 
 
 def test_a_gate_that_is_not_met_leaves_nothing(tmp_path):
     from edgeml.recipe import Verify
 
     with pytest.raises(ParityError, match=r"parity on samples \(30\): model\.keras .* > 1e-12 .* \| model\.tflite "):
-        edgeml.export(separable(), tmp_path / "mine", samples=pictures(30), gates=Verify(float32_max_range_error=1e-12))
+        export(separable(), tmp_path / "mine", samples=pictures(30), gates=Verify(float32_max_range_error=1e-12))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -448,7 +460,7 @@ def test_a_public_model_of_mlperf_tiny(shared_data, tmp_path):
     path = shared_data / "models" / "mlcommons_tiny" / "image_classification" / "pretrainedResnet.h5"
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("float32")
     model = foreign.load(path)
-    place = edgeml.export(model, tmp_path / "resnet", precision=BOTH, samples=pixels, calibration=pixels)
+    place = export(model, tmp_path / "resnet", precision=BOTH, samples=pixels, calibration=pixels)
     manifest = bundle.read(place)
     assert edgeml.verify(place)["passed"]
     norms = [layer.name for layer in model.layers if isinstance(layer, L.BatchNormalization)]
@@ -457,7 +469,7 @@ def test_a_public_model_of_mlperf_tiny(shared_data, tmp_path):
 
 
 def test_paths_may_be_text(tmp_path):
-    place = edgeml.export(separable(), str(tmp_path / "mine"), to=["onnx"])
+    place = export(separable(), str(tmp_path / "mine"), to=["onnx"])
     assert isinstance(place, Path)
     assert edgeml.verify(str(place))["passed"]
     assert len(edgeml.benchmark(str(place))[0]) == 1

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from flatbuffers import number_types as numbers
-from networks import pictures, separable
+from networks import export, pictures, separable
 
 from edgeml import bundle, descriptions, exporting, nameplates
 from edgeml.devices import vela
@@ -186,9 +186,8 @@ def test_labels_are_one_line_each():
 
 
 def test_the_manifest_says_which_files_have_it(tmp_path):
-    import edgeml
 
-    made = edgeml.export(separable(), tmp_path / "mine", to="onnx", samples=SAMPLES["pixels"], labels=LABELS)
+    made = export(separable(), tmp_path / "mine", to="onnx", samples=SAMPLES["pixels"], labels=LABELS)
     (entry,) = bundle.models(bundle.read(made))
     assert entry["nameplate"] is True
     assert (made / "labels.txt").read_text() == 'red\nquo"te\nnew line\ngrößer\n5\n'

@@ -101,6 +101,12 @@ def latency(path, ms):
     }
 
 
+def profile(path, run_ms, operators):
+    rows = [{"name": str(i), "kind": kind, "ms": ms, "layers": own} for i, (kind, ms, own) in enumerate(operators)]
+    about = {"file": path, "threads": 1, "batch": 1, "runs": 1000, "profiler": "whole microseconds, rounded down"}
+    return about | {"run_ms": run_ms, "operators": rows, "problem": None}
+
+
 def member(name, weight):
     cost = {"params": 4061, "macs": 105_000}
     return {"id": name, "weight": weight, "space": "ds_cnn", "hyperparameters": {"width": 16}, "cost": cost}
@@ -296,6 +302,11 @@ def made_up():
             {"name": f"layer_{i}", "kind": "Conv2D", "output_shape": [8, 8, 16], "params": 144, "macs": 9216}
             for i in range(12)
         ],
+        "operators": [
+            profile("model.onnx", 0.04, [("Softmax", 0.002, ["softmax"]), ("Conv", 0.0123, ["conv_0", "act_0"])]),
+            profile("model.tflite", 0.009, [("Mean (ND)", 0.0, []), ("Softmax", 0.0, ["softmax"])]),
+            {"file": "model_int8.tflite", "threads": 1, "batch": 1, "problem": "LiteRT's profiler cannot run it"},
+        ],
         "gates": {"float32_max_range_error": 2e-5, "int8_sqnr_db": 15, "int8_max_accuracy_drop": 0.01},
         "seconds": {"search": 61.2, "train": 40.0, "export": 22.9, "verify": 8.1, "benchmark": 3.0},
     }
@@ -444,6 +455,20 @@ def test_the_first_sentence_says_what_came_out(page):
         "8_123 parameters and 210_312 multiply-accumulates; the smallest file has 18_264 bytes, the fastest answers in "
         "0.0141 ms (model_int8.tflite, ai-edge-litert 2.3.0, 1 thread)."
     )
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_latency_of_a_batch_says_so_wherever_it_stands(report):
+    for row in report["manifest"]["latency"]:
+        row["batch"] = 4
+    text = text_of(edgeml.report.html(report))
+    assert "0.0141 ms (model_int8.tflite, ai-edge-litert 2.3.0, 1 thread, a batch of 4)." in text
+    assert "fastest answer0.0141 msai-edge-litert 2.3.0, 1 thread, a batch of 4" in text
+    assert "Quiet latency: a batch of 4, the 10th percentile" in text
+    assert "Measured, a batch of 4 at a time: onnxruntime's session.run, of LiteRT invoke() with the input" in text
+    card = edgeml.report.model_card(report)
+    assert "0.0141 ms for a batch of 4 (" in card
+    assert "Quiet latency: a batch of 4, 10th" in card
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -625,6 +650,7 @@ def test_rows_that_know_little_are_drawn_as_far_as_they_go(report):
         splits=[{"name": "train"}, *report["splits"]],
         confusion={"labels": []},
         layers=[{"name": "l"}],
+        operators=[{"file": "model.onnx"}, {"file": "model.onnx", "run_ms": 0.1}],
     )
     report["manifest"]["latency"] = [{"file": "model.onnx"}, {"quiet_ms": 0.1}]
     report["manifest"]["parity"] = [{"file": "model.onnx"}, {}]
@@ -733,6 +759,30 @@ def test_a_latency_limit_is_held_against_the_slowest_file_it_speaks_about(report
     assert limits.measured_ms(report["manifest"], {**limit, "runtime": "tflm"}) is None
     del slow["precision"]  # an old manifest: the precision is that of the file
     assert limits.measured_ms(report["manifest"], limit) == 0.5
+
+
+def test_the_time_of_each_operator_stands_dearest_first_with_what_is_left(page):
+    section = page[page.index("The time of each operator") : page.index("<h2>Precisions")]
+    assert re.findall(r"<summary><code>(.*?)</code>", section) == ["model.onnx", "model.tflite"]
+    lines = [text_of(line) for line in re.findall(r"<tr>.*?</tr>", section, re.DOTALL)]
+    assert [line for line in lines if "operator, layers" not in line] == [
+        "Convconv_0, act_012.330.8 %", "Softmaxsoftmax2.005.0 %",
+        "outside of operators, and rounding25.764.2 %", "the whole run40.0",
+        "outside of operators, and rounding; 2 operators not seen9.00100.0 %", "the whole run9.00",
+    ]  # fmt: skip
+    assert "whole microseconds, rounded down; 1 thread; 1 000 of 2 000 runs" in text_of(section).replace(THIN, " ")
+    assert "model_int8.tflite: not profiled; LiteRT's profiler cannot run it" in text_of(section)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_long_profile_is_folded_away(report):
+    long = profile("model.onnx", 1.0, [("Conv", 0.01, [f"conv_{i}"]) for i in range(13)])
+    report["operators"] = [long, {**report["operators"][0], "batch": 4}]
+    summaries = re.findall(r"<details( open)?><summary><code>(.*?)</code> (.*?)</summary>", edgeml.report.html(report))
+    assert summaries == [
+        ("", "model.onnx", "1.00 ms a profiled run"),
+        (" open", "model.onnx", "0.0400 ms a profiled run, a batch of 4"),
+    ]
 
 
 def text_of(made):

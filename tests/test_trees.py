@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from networks import pictures, separable
+from networks import export, pictures, separable
 from sklearn import datasets
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -313,7 +313,7 @@ def test_int8_is_refused_by_name(targets, tmp_path):
     graph = edgeml.compile_ensemble([trees.compiled(estimator, (12,))] * 2, [0.5, 0.5])
     message = r"layer 'trees' \(TreeEnsemble\): .* int8 is asked for; float32 is allowed. Set export.precision"
     with pytest.raises(TargetError, match=message):
-        edgeml.export(graph, tmp_path / "out", to=targets, precision=("float32", "int8"), samples=x, calibration=x)
+        export(graph, tmp_path / "out", to=targets, precision=("float32", "int8"), samples=x, calibration=x)
     with pytest.raises(TargetError, match=message):
         exporting.write(graph, tmp_path, targets, ("int8",), {"image": x}, lambda event: None)
     assert not list(tmp_path.iterdir())

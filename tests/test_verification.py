@@ -7,10 +7,9 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from networks import first_rows, nudge, pictures, randomise, separable
+from networks import export, first_rows, nudge, pictures, randomise, separable
 from onnx import numpy_helper
 
-import edgeml
 from edgeml import configurations, exporting, plugins, probes, recipe, verification
 from edgeml.configurations import CONFIGURATIONS, Configuration, InBatches, Remembering
 from edgeml.ensemble import compile_ensemble, fold_ensemble
@@ -122,7 +121,7 @@ def test_weights_changed_before_verification_fail_and_name_the_layer(tmp_path, m
 
     monkeypatch.setattr(exporting, "write", spoilt)
     with pytest.raises(ParityError, match=r"model\.onnx .* > 2e-05 .* first diverging layer 'middle' \(Conv Conv_5\)"):
-        edgeml.export(separable(), tmp_path / "net", to="onnx", samples=pictures(40))
+        export(separable(), tmp_path / "net", to="onnx", samples=pictures(40))
     assert list(tmp_path.iterdir()) == []
 
 

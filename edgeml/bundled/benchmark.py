@@ -5,10 +5,11 @@
 Needs numpy and a runtime (onnxruntime for .onnx; ai-edge-litert, tflite-runtime or tensorflow for .tflite), no more.
 Each file is opened in several processes, pinned to the same cores and warmed up until it is no longer getting faster.
 They are visited one at a time in shuffled order, round after round; a visit is 3 warm-ups and a block of
-n = clip(4 ms / t, 7, 120) runs of one sample. The quiet latency of a process is the 10th percentile of its block
-minima, that of a file the median of its processes; how far these lie apart, at the pace that all have in a round, is
-the noise floor: no smaller difference means anything. ``edgeml report BUNDLE --measured FILE`` reads what
-``--json FILE`` wrote into the bundle's report.
+n = clip(4 ms / t, 7, 120) runs of one sample or one batch: of onnxruntime ``session.run``, of TFLite files ``invoke()``
+with the input in place. The quiet latency of a process is the 10th percentile of its block minima, that of a file the
+median of its processes; how far these lie apart, at the pace that all have in a round, is the noise floor: no smaller
+difference means anything. ``edgeml report BUNDLE --measured FILE`` reads what ``--json FILE`` wrote into the bundle's
+report.
 """
 
 from __future__ import annotations
@@ -157,14 +158,13 @@ def started(
 def opened(message: Message) -> tuple[Message, Callable[[Message], Call]]:
     """Open a file, in its own process."""
     path = Path(message["path"])
-    runtime, fed, run = OPENERS[path.suffix](path, message["names"], message["given"], message["threads"])
+    model = OPENERS[path.suffix](path, message["names"], message["given"], message["threads"])
 
     def prepare(message: Message) -> Call:
         with np.load(message["inputs"], allow_pickle=False) as archive:
-            feed = dict(archive)
-        return lambda: run(feed)
+            return model.single(dict(archive))
 
-    return {"runtime": runtime, "fed": fed}, prepare
+    return {"runtime": model.runtime, "fed": model.fed}, prepare
 
 
 def summary(folder: Path, entry: dict[str, Any], about: list[dict[str, Any]], threads: int) -> dict[str, Any]:

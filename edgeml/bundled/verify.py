@@ -146,7 +146,7 @@ def parity(folder: Path, manifest: dict[str, Any], golden: dict[str, Any], entry
     inputs, outputs = (tensors(manifest, entry, side) for side in ("input", "output"))
     names, given = ([one["name"] for one in side] for side in (inputs, outputs))
     try:
-        row["runtime"], fed, run = OPENERS[Path(path).suffix](folder / path, names, given, 1)
+        row["runtime"], fed, run, _ = OPENERS[Path(path).suffix](folder / path, names, given, 1)
         values = [as_input(x, one) for x, one in zip(golden_tensors(golden, "inputs", names), inputs)]
         results = predict(run, dict(zip(fed, values)), outputs, entry.get("batch") or 1)
     except runtime_errors() as error:

@@ -58,6 +58,16 @@ def milliseconds(value: float) -> str:
     return f"{figure(value)} ms"
 
 
+def batch(size: Any) -> str:
+    """``4`` → ``a batch of 4``; ``1``, or what is not known → ``one sample``."""
+    return f"a batch of {size}" if known(size) and size != 1 else "one sample"
+
+
+def if_batch(size: Any) -> str:
+    """``4`` → ``, a batch of 4``; nothing for one sample: what stands behind a latency."""
+    return f", {batch(size)}" if known(size) and size != 1 else ""
+
+
 @or_dash
 def figure(value: float, digits: int = 3) -> str:
     """Three significant digits: ``1234.5`` → ``1 234``, ``0.02134`` → ``0.0213``, ``3.2e-7`` → ``3.2e-7``."""
@@ -149,6 +159,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
     "accuracy": accuracy,
     "ms": milliseconds,
+    "batch": batch,
+    "if_batch": if_batch,
     "figure": figure,
     "span": span,
     "seconds": seconds,

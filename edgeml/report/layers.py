@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from edgeml.report.limits import Row
 
-COSTS = ("params", "macs", "quiet_ms")
+COSTS = ("params", "macs")
 
 
 def costs(rows: list[Row]) -> Row:
@@ -22,7 +22,6 @@ def costs(rows: list[Row]) -> Row:
         "rows": with_shares(rows),
         "kinds": with_shares(sorted(together, key=lambda row: -(row["macs"] or 0))),
         "totals": totals(rows),
-        "timed": any("quiet_ms" in row for row in rows),
     }
 
 

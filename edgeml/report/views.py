@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeml.recipe import TREES
 from edgeml.records import COUNTS, limited
-from edgeml.report import asked, layers, limits, matrices, programs
+from edgeml.report import asked, layers, limits, matrices, operators, programs
 from edgeml.report.formats import DASH, known
 
 Row = dict[str, Any]
@@ -93,6 +93,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "diversity": matrices.diversity(data.get("ensemble", {}).get("diversity", {})),
         "balance": balance(manifest, data.get("splits", [])),
         "layer_costs": layers.costs(data.get("layers", [])),
+        "profiles": operators.files(data.get("operators", [])),
     }
 
 

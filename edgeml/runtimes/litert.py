@@ -119,7 +119,7 @@ def profile(path: Path, inputs: Arrays, threads: int, runs: int) -> Profile:
     fed = first_batch(signature, inputs)
     with profiler.unheard():
         model = profiler.Profiled(path, [fed[tensor.name] for tensor in signature.inputs], threads)
-        for _ in range(PROFILE_WARM_UPS):
+        for _ in range(min(PROFILE_WARM_UPS, runs)):
             model.run()
         seen = list(model.profile(2 * runs))
     places = [i for i, (_, kind, _) in enumerate(seen[0]) if kind & profiler.OPERATORS]

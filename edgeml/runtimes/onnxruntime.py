@@ -137,7 +137,7 @@ def profile(path: Path, inputs: Arrays, threads: int, runs: int) -> Profile:
         with tempfile.TemporaryDirectory(prefix="edgeml-profile-") as place:
             model = Session(path, threads, "all", str(Path(place) / "run"))
             call = model.single(inputs)
-            for _ in range(PROFILE_WARM_UPS + count):
+            for _ in range(min(PROFILE_WARM_UPS, runs) + count):
                 call()
             events = json.loads(Path(model.session.end_profiling()).read_text("utf-8"))
         parts.append(_times(events, count))

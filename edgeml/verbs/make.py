@@ -122,7 +122,7 @@ def _summary(manifest: Document, place: Path, root: Path | None) -> str:
         [
             one["path"], f"{one['bytes']:,}", f"{one['params']:,}", f"{one['macs']:,}", _accuracy(one["test"]),
             f"{one['parity']['max_abs']:.1e}",
-            f"{one['latency']['quiet_ms']:.4f} ms {one['latency']['runtime'].split()[0]}",
+            _speed(one["latency"]),
         ]
         for one in views.file_rows(manifest, manifest["latency"])
     ]  # fmt: skip
@@ -135,6 +135,12 @@ def _summary(manifest: Document, place: Path, root: Path | None) -> str:
     if root is not None:
         where.append(f"run      {root}")
     return "\n".join([table(header, rows), "", *programs, *where])
+
+
+def _speed(latency: Document) -> str:
+    from edgeml.report.formats import if_batch
+
+    return f"{latency['quiet_ms']:.4f} ms {latency['runtime'].split()[0]}{if_batch(latency.get('batch'))}"
 
 
 def _programs(manifest: Document) -> Iterator[tuple[Document, str]]:

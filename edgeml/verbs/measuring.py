@@ -14,6 +14,7 @@ from edgeml.records import Event, to_json
 from edgeml.terminal import table
 
 if TYPE_CHECKING:
+    from edgeml.benchmarking import NotCompared
     from edgeml.timing import Comparison, Latency, LeftOut, Profiled
 
 Document = dict[str, Any]
@@ -50,10 +51,13 @@ def benchmark(
     found = benchmarking.measured(sources, against, counts, rows, on_event)
     document = {
         "results": to_json(found.latencies), "comparisons": to_json(found.comparisons),
-        "left_out": to_json(found.left_out), "machine": state,
+        "left_out": to_json(found.left_out), "not_compared": to_json(found.not_compared), "machine": state,
         "versions": _versions(), "rounds": ROUNDS, "openings": OPENINGS,
     }  # fmt: skip
-    text = [_latencies(found.latencies), *_left_out(found.left_out), *map(_compared, found.comparisons), _state(state)]
+    text = [
+        _latencies(found.latencies), *_left_out(found.left_out), *map(_compared, found.comparisons),
+        *_not_compared(found.not_compared), _state(state),
+    ]  # fmt: skip
     return "\n".join(text), document
 
 
@@ -97,6 +101,14 @@ def _left_out(files: Sequence[LeftOut]) -> list[str]:
         f"not timed with batch {asked}: {', '.join(names)}; of a fixed batch, {batch}"
         for (asked, batch), names in by_batch.items()
     ]
+
+
+def _not_compared(files: Sequence[NotCompared]) -> list[str]:
+    """Name the files that were compared with nothing, in a line for each reason."""
+    by_reason: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in files:
+        by_reason[one.against, one.reason].append(one.file)
+    return [f"not compared with {rival}: {', '.join(names)}; {why}" for (rival, why), names in by_reason.items()]
 
 
 def _compared(c: Comparison) -> str:
