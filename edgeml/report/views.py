@@ -73,11 +73,7 @@ def page(report: Mapping[str, Any]) -> Row:
         "statuses": Counter(trial.get("status", "unknown") for trial in trials),
         "objective": objective,
         "objective_name": OBJECTIVE_NAMES.get(objective, objective),
-        "best": max(
-            (one for one in trials if objective in one.get("metrics", {})),
-            key=lambda one: float(one["metrics"][objective]),
-            default={},
-        ),
+        "best": best_of(trials, objective),
         "held": held(manifest.get("selection", {})),
         "front": [str(trial.get("id")) for trial in trials if trial.get("front")],
         "front_names": [OBJECTIVE_NAMES.get(name, name) for name in data.get("front_objectives", [])],
@@ -95,6 +91,12 @@ def page(report: Mapping[str, Any]) -> Row:
         "layer_costs": layers.costs(data.get("layers", [])),
         "profiles": operators.files(data.get("operators", [])),
     }
+
+
+def best_of(trials: list[Row], objective: str) -> Row:
+    """Return the trial with the largest objective; an empty one where none has it."""
+    measured = (one for one in trials if objective in one.get("metrics", {}))
+    return max(measured, key=lambda one: float(one["metrics"][objective]), default={})
 
 
 def tensors(manifest: Row, side: str) -> list[Row]:

@@ -5,10 +5,11 @@
 Needs numpy and a runtime (onnxruntime for .onnx; ai-edge-litert, tflite-runtime or tensorflow for .tflite), no more.
 Each file is opened in several processes, pinned to the same cores and warmed up until it is no longer getting faster.
 They are visited one at a time in shuffled order, round after round; a visit is 3 warm-ups and a block of
-n = clip(4 ms / t, 7, 120) runs of one sample. The quiet latency of a process is the 10th percentile of its block
-minima, that of a file the median of its processes; how far these lie apart, at the pace that all have in a round, is
-the noise floor: no smaller difference means anything. ``edgeml report BUNDLE --measured FILE`` reads what
-``--json FILE`` wrote into the bundle's report.
+n = clip(4 ms / t, 7, 120) runs of one sample or one batch: of onnxruntime ``session.run``, of TFLite files ``invoke()``
+with the input in place. The quiet latency of a process is the 10th percentile of its block minima, that of a file the
+median of its processes; how far these lie apart, at the pace that all have in a round, is the noise floor: no smaller
+difference means anything. ``edgeml report BUNDLE --measured FILE`` reads what ``--json FILE`` wrote into the bundle's
+report.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ import importlib
 import importlib.metadata
 import operator
 from pathlib import Path
-from typing import Any, Callable  # noqa: UP035  (at home on Python 3.9)
+from typing import Any, Callable, NamedTuple  # noqa: UP035  (at home on Python 3.9)
 
 import numpy as np
 
 Run = Callable[[Any], Any]  # from inputs by name to a list of outputs
+Single = Callable[[Any], Callable[[], Any]]  # puts inputs in place; what it returns makes one inference, no more
 INSTALL = {".onnx": "onnxruntime", ".tflite": "ai-edge-litert"}
 INTERPRETERS = (  # module, path of the class in it, distribution
     ("ai_edge_litert.interpreter", "Interpreter", "ai-edge-litert"),
@@ -56,8 +58,17 @@ INTERPRETERS = (  # module, path of the class in it, distribution
 )
 
 
-def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -> tuple[str, list[str], Run]:
-    """Open an ONNX file: runtime and version, what it calls its inputs, and a function from them to its outputs."""
+class Opened(NamedTuple):
+    """A file in its runtime (name and version), and what it calls its inputs; ``single`` is for timing."""
+
+    runtime: str
+    fed: list[str]
+    run: Run
+    single: Single
+
+
+def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -> Opened:
+    """Open an ONNX file."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -70,11 +81,15 @@ def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -
             (outputs, [one.name for one in session.get_outputs()]),
         )
     )
-    return f"onnxruntime {runtime.__version__}", fed, lambda feed: session.run(wanted, feed)
+
+    def single(feed: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: session.run(wanted, feed)
+
+    return Opened(f"onnxruntime {runtime.__version__}", fed, lambda feed: session.run(wanted, feed), single)
 
 
-def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int) -> tuple[str, list[str], Run]:
-    """Open a TFLite file: runtime and version, what it calls its inputs, and a function from them to its outputs."""
+def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int) -> Opened:
+    """Open a TFLite file."""
     kind, runtime = interpreter_class()
     model = kind(model_path=str(path), num_threads=threads)
     model.allocate_tensors()
@@ -83,13 +98,17 @@ def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int)
     index = {one["name"]: one["index"] for one in sources}
     names = list(index)
 
-    def run(feed: dict[str, Any]) -> list[Any]:
+    def single(feed: dict[str, Any]) -> Callable[[], Any]:
         for name, x in feed.items():
             model.set_tensor(index[name], x)
-        model.invoke()
+        invoke: Callable[[], Any] = model.invoke
+        return invoke
+
+    def run(feed: dict[str, Any]) -> list[Any]:
+        single(feed)()
         return [model.get_tensor(one) for one in chosen]
 
-    return runtime, [names[place] for place in places(inputs, names)], run
+    return Opened(runtime, [names[place] for place in places(inputs, names)], run, single)
 
 
 def places(asked: list[str], names: list[str]) -> list[int]:
@@ -596,14 +615,13 @@ def started(
 def opened(message: Message) -> tuple[Message, Callable[[Message], Call]]:
     """Open a file, in its own process."""
     path = Path(message["path"])
-    runtime, fed, run = OPENERS[path.suffix](path, message["names"], message["given"], message["threads"])
+    model = OPENERS[path.suffix](path, message["names"], message["given"], message["threads"])
 
     def prepare(message: Message) -> Call:
         with np.load(message["inputs"], allow_pickle=False) as archive:
-            feed = dict(archive)
-        return lambda: run(feed)
+            return model.single(dict(archive))
 
-    return {"runtime": runtime, "fed": fed}, prepare
+    return {"runtime": model.runtime, "fed": model.fed}, prepare
 
 
 def summary(folder: Path, entry: dict[str, Any], about: list[dict[str, Any]], threads: int) -> dict[str, Any]:

@@ -50,11 +50,12 @@ import importlib
 import importlib.metadata
 import operator
 from pathlib import Path
-from typing import Any, Callable  # noqa: UP035  (at home on Python 3.9)
+from typing import Any, Callable, NamedTuple  # noqa: UP035  (at home on Python 3.9)
 
 import numpy as np
 
 Run = Callable[[Any], Any]  # from inputs by name to a list of outputs
+Single = Callable[[Any], Callable[[], Any]]  # puts inputs in place; what it returns makes one inference, no more
 INSTALL = {".onnx": "onnxruntime", ".tflite": "ai-edge-litert"}
 INTERPRETERS = (  # module, path of the class in it, distribution
     ("ai_edge_litert.interpreter", "Interpreter", "ai-edge-litert"),
@@ -63,8 +64,17 @@ INTERPRETERS = (  # module, path of the class in it, distribution
 )
 
 
-def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -> tuple[str, list[str], Run]:
-    """Open an ONNX file: runtime and version, what it calls its inputs, and a function from them to its outputs."""
+class Opened(NamedTuple):
+    """A file in its runtime (name and version), and what it calls its inputs; ``single`` is for timing."""
+
+    runtime: str
+    fed: list[str]
+    run: Run
+    single: Single
+
+
+def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -> Opened:
+    """Open an ONNX file."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -77,11 +87,15 @@ def open_onnx(path: Path, inputs: list[str], outputs: list[str], threads: int) -
             (outputs, [one.name for one in session.get_outputs()]),
         )
     )
-    return f"onnxruntime {runtime.__version__}", fed, lambda feed: session.run(wanted, feed)
+
+    def single(feed: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: session.run(wanted, feed)
+
+    return Opened(f"onnxruntime {runtime.__version__}", fed, lambda feed: session.run(wanted, feed), single)
 
 
-def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int) -> tuple[str, list[str], Run]:
-    """Open a TFLite file: runtime and version, what it calls its inputs, and a function from them to its outputs."""
+def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int) -> Opened:
+    """Open a TFLite file."""
     kind, runtime = interpreter_class()
     model = kind(model_path=str(path), num_threads=threads)
     model.allocate_tensors()
@@ -90,13 +104,17 @@ def open_tflite(path: Path, inputs: list[str], outputs: list[str], threads: int)
     index = {one["name"]: one["index"] for one in sources}
     names = list(index)
 
-    def run(feed: dict[str, Any]) -> list[Any]:
+    def single(feed: dict[str, Any]) -> Callable[[], Any]:
         for name, x in feed.items():
             model.set_tensor(index[name], x)
-        model.invoke()
+        invoke: Callable[[], Any] = model.invoke
+        return invoke
+
+    def run(feed: dict[str, Any]) -> list[Any]:
+        single(feed)()
         return [model.get_tensor(one) for one in chosen]
 
-    return runtime, [names[place] for place in places(inputs, names)], run
+    return Opened(runtime, [names[place] for place in places(inputs, names)], run, single)
 
 
 def places(asked: list[str], names: list[str]) -> list[int]:
@@ -275,7 +293,7 @@ def parity(folder: Path, manifest: dict[str, Any], golden: dict[str, Any], entry
     inputs, outputs = (tensors(manifest, entry, side) for side in ("input", "output"))
     names, given = ([one["name"] for one in side] for side in (inputs, outputs))
     try:
-        row["runtime"], fed, run = OPENERS[Path(path).suffix](folder / path, names, given, 1)
+        row["runtime"], fed, run, _ = OPENERS[Path(path).suffix](folder / path, names, given, 1)
         values = [as_input(x, one) for x, one in zip(golden_tensors(golden, "inputs", names), inputs)]
         results = predict(run, dict(zip(fed, values)), outputs, entry.get("batch") or 1)
     except runtime_errors() as error:

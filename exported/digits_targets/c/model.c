@@ -8,24 +8,21 @@
  *   fp16_accumulation_strategy: fp32
  *   large_temp_threshold: 0
  *   large_weight_threshold: 0
- * Model checksum (sha256): cae62fa625c43c32de349a6af241b4f0aae9fef8f245d299dcbb070c27cd12c7
+ * Model checksum (sha256): f630ecd802289eecdf168730efadc525918940c56ab78f60f56c85280e4c61ec
  * Model name: model
  * Graph name: network
  * Inputs: 1 Outputs: 1 Nodes: 11 Initializers: 10
  * IR version: 8
  * Model version: n/a
  * Domain: n/a
- * Producer: edgeml (version: n/a)
+ * Producer: n/a (version: n/a)
  * Opset imports: ai.onnx=17
  * Description:
  *   n/a
  * Graph description:
  *   n/a
  * Metadata:
- *   edgeml.input: {"name":"image","shape":[8,8,1],"layout":"NHWC","range":[0.0,16.0]}
- *   edgeml.labels: ["0","1","2","3","4","5","6","7","8","9"]
- *   edgeml.recipe_sha256: 185c93f1aa32df502f0b9da05d93125c989edcaee5d04eb4b9b68f71d7902332
- *   edgeml.versions: {"edgeml":"0.1.0","keras":"3.15.1","tensorflow":"2.21.0"}
+ *   n/a
  */
 
 #include <stdint.h>
