@@ -38,6 +38,12 @@ STRICT = "-Wall -Wextra -Werror"
 RELEASE = os.environ.get("ONNXRUNTIME_CPP")  # the folder of an unpacked release: include/ and lib/
 
 
+@pytest.fixture(autouse=True)
+def pillow(monkeypatch):
+    """Programs lift its limit of pixels for their process: it is put back."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A bundle of images of 12 x 12 colours, 0 to 255, whose classes have the worst of names."""
