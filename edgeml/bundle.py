@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,7 @@ def staged(place: Path) -> Iterator[Path]:
 def _staged(place: Path) -> Iterator[Path]:
     staging = place.with_name(f".{place.name}.staging-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed and had our number
+    is_new = not place.parent.exists()
     try:
         staging.mkdir(parents=True)
     except OSError as error:
@@ -85,6 +86,9 @@ def _staged(place: Path) -> Iterator[Path]:
         _swap(staging, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # a bundle lies in it
+                place.parent.rmdir()
 
 
 def check_place(place: Path) -> None:
@@ -273,7 +277,21 @@ def check_is_bundle(folder: Path) -> None:
 
 @contextmanager
 def rewritten(place: Path) -> Iterator[Path]:
-    """Give a copy of a bundle to change; when the block ends well it takes the bundle's place."""
+    """Give a copy of a bundle to change; when the block ends well it takes the bundle's place.
+
+    Files of others, which no sum lists, are left out of the copy, and lie there again afterwards.
+
+    Raises:
+        UsageError: the working directory is in the bundle, and would be gone.
+    """
+    if Path.cwd().is_relative_to(place.resolve()):
+        raise UsageError(f"{place}: is replaced as a whole, and you stand in it. `cd ..` and give its path.")
+    others = _strangers(place)
     with _staged(place.resolve()) as folder:
         shutil.copytree(place, folder, dirs_exist_ok=True)
+        for name in others:
+            (folder / name).unlink()
         yield folder
+        for name in others:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(place / name, folder / name)

@@ -67,6 +67,8 @@ def read_samples(path: Path, inputs: Mapping[str, Sequence[int]], *, is_labelled
     """
     if path.is_dir():
         return _images(path, inputs)
+    if not path.exists():
+        raise DataError(f"{path}: no such file. Check the path.")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file or a folder of class folders. Check the path.")
     try:

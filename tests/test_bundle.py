@@ -59,7 +59,7 @@ def test_a_failure_leaves_nothing(place, error):
     with pytest.raises(error), bundle.staged(place) as folder:
         (folder / "model.onnx").write_text("half")
         raise error
-    assert names(place.parent) == []
+    assert not place.parent.exists()
 
 
 def test_a_failure_leaves_the_old_bundle(standing):
@@ -156,6 +156,25 @@ def test_the_current_folder_has_a_name_too(tmp_path, monkeypatch):
     with bundle.staged(Path()) as folder:
         fill(folder)
     assert "model.onnx" in names(tmp_path / "here")
+
+
+def test_files_of_others_stay_and_get_into_no_sum(standing):
+    (standing / "mine").mkdir()
+    (standing / "mine" / "notes.txt").write_text("of somebody else")
+    with bundle.rewritten(standing) as folder:
+        assert not (folder / "mine" / "notes.txt").exists()
+        bundle.write_sums(folder, {}, {})
+    assert (standing / "mine" / "notes.txt").read_text() == "of somebody else"
+    assert "notes.txt" not in (standing / "SHA256SUMS").read_text()
+
+
+def test_the_bundle_that_one_stands_in_is_not_replaced(standing, monkeypatch):
+    before = standing.stat().st_ino
+    monkeypatch.chdir(standing)
+    refused = pytest.raises(UsageError, match=r"\.: is replaced as a whole, and you stand in it\. `cd \.\.`")
+    with refused, bundle.rewritten(Path()):
+        pass
+    assert standing.stat().st_ino == before
 
 
 def test_a_copy_is_rewritten_as_a_whole(standing):

@@ -57,7 +57,7 @@ def _lines(manifest: Document, files: Sequence[Document], count: int) -> Iterabl
         for tensor in views.tensors(manifest, said):
             yield f"{side:6s} {_tensor(tensor)}"
     devices = programs.rows(manifest)
-    arena = (cost.get("arena_bytes") or {}).get("int8")
+    arena = (cost.get("arena_bytes") or {}).get("int8") if any(one["precision"] == "int8" for one in files) else None
     measured = any(one["target"] == "tflm" for one in devices)  # then it stands in the table
     memory = f", arena about {arena:,} bytes (int8)" if arena and not measured else ""
     yield f"cost   {cost['params']:,} params, {cost['macs']:,} MACs per sample{memory}"
