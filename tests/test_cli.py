@@ -324,8 +324,10 @@ def interrupted(words: list[str], cwd: Path, trial: str, sign: signal.Signals, i
         shown += line
         if f" {trial}/" in line and "begins" not in line:
             break
+    process.send_signal(signal.SIGSTOP)  # whatever the intruder takes, no trial begins meanwhile
     intruder = edgeml("search", "tiny.yaml", cwd=cwd) if intrude else None
     process.send_signal(sign)
+    process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     return (process.returncode, out, shown + err), intruder, process.pid
 
