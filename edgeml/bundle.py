@@ -175,7 +175,7 @@ def limits_of_output(precision: str, outputs: NDArray[Any]) -> dict[str, Any]:
 def write_sums(folder: Path, manifest: dict[str, Any], roles: Mapping[str, Mapping[str, Any]]) -> None:
     """Complete ``manifest["files"]`` from what lies in ``folder``, and write manifest and SHA256SUMS.
 
-    ``roles`` gives what is known of a file beside its name, sum and size.
+    ``roles`` gives what is known of a file beside its name, sum and size, which are told anew.
     """
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, SUMS))
     manifest["files"] = [_entry(path, path.relative_to(folder).as_posix(), roles) for path in paths]

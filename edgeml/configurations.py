@@ -73,9 +73,9 @@ def of(path: Path) -> Sequence[Configuration]:
     Without the reference kernels where they may end the process, see ``overrun``.
     """
     found = CONFIGURATIONS.get(path.suffix, OTHERS)
-    is_fixed = found[0].open(path).signature.batch is not None
-    able = [one for one in found if one is not LITERT_REFERENCE or not overrun(path)]
-    return [one for one in able if one.batch == BATCH] if is_fixed else able
+    opened = found[0].open(path)
+    able = [one for one in found if one is not LITERT_REFERENCE or not getattr(opened, "overrun", 0)]
+    return able if opened.signature.batch is None else [one for one in able if one.batch == BATCH]
 
 
 def overrun(path: Path) -> int:

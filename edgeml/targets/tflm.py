@@ -21,6 +21,7 @@ from edgeml import arena, configurations
 from edgeml.errors import DataError
 from edgeml.operators import Operator
 from edgeml.runtimes import tflm
+from edgeml.runtimes.litert import WIDEST_SOFTMAX
 from edgeml.targets import Deployed, Golden, _tflm_sources
 from edgeml.targets._refusals import refusal
 from edgeml.targets._scopes import first_layer
@@ -29,8 +30,10 @@ from edgeml.tflite_operators import builtin_operators, tflite_operators
 PRECISIONS = ("int8",)
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {"int8": (("tflite", "int8"),)}
 SAID = re.compile(r"opcode '(\w+)'|Node (\w+) \(number (\d+)")  # by TensorFlow Lite Micro, of what it cannot take
-WIDEST_SOFTMAX = 255
-OVERRUNS = "its softmax takes 255 classes: the sum of more that are about equally likely overruns and ends the program"
+OVERRUNS = (
+    f"its softmax takes {WIDEST_SOFTMAX} classes: the sum of more that are about equally likely overruns and ends the"
+    " program"
+)
 # Activations that are, or end in, an operator that it has no int8 kernel for: EXP, GELU, SELECT (0.dev20261023182759).
 LACKS = ("celu", "exp", "exponential", "gelu", "mish", "soft_shrink", "softplus")
 

@@ -104,13 +104,9 @@ def report(source: Path, measured: Path | None = None, device: str | None = None
         read = readings.read(measured, manifest, device)
         readings.added(manifest, *read)
         readings.added(found["manifest"], *read)
-    roles = {
-        entry["path"]: {k: v for k, v in entry.items() if k not in ("path", "sha256", "bytes")}
-        for entry in manifest["files"]
-    }
     with bundle.rewritten(place) as folder:
         manifests.write_pages(folder, found)
-        bundle.write_sums(folder, manifest, roles)
+        bundle.write_sums(folder, manifest, {entry["path"]: entry for entry in manifest["files"]})
     return f"report   {place / 'report.html'}", {"report": str(place / "report.html")}
 
 
